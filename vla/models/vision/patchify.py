@@ -1,0 +1,45 @@
+"""From pictures to patch tokens: a linear patch embedding, optionally after a stem of small convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts a map into squares and maps each to a token; rows top to bottom, columns left to right.
+
+    With `stem_channels`, 3x3 convolutions of stride 2 with ReLU come first, each halving the map, and the
+    squares are cut from what is left (Xiao et al. 2021: early convolutions help small transformers). A
+    patch of 16 pixels after three convolutions is a 2x2 square of the stem's last map.
+
+    Without a stem this is the strided convolution of ViT as one matrix product: a convolution weight
+    (width, 3, patch, patch) is `projection.weight` after `flatten(1)`.
+    """
+
+    def __init__(
+        self, width: int, patch_size: int, *, stem_channels: Sequence[int] = (), bias: bool = True
+    ) -> None:
+        super().__init__()
+        channels = [3, *stem_channels]
+        self.stem = nn.ModuleList(
+            nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1)
+            for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.square = patch_size // 2 ** len(stem_channels)
+        self.projection = nn.Linear(channels[-1] * self.square**2, width, bias=bias)
+
+    def forward(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch patches channels"]:
+        """Returns one token a patch."""
+        x = pixels
+        for convolution in self.stem:
+            x = F.relu(convolution(x))
+        B, C, H, W = x.shape
+        s = self.square
+        squares = x.view(B, C, H // s, s, W // s, s).permute(0, 2, 4, 1, 3, 5)
+        return self.projection(squares.reshape(B, (H // s) * (W // s), C * s * s))

@@ -1,0 +1,222 @@
+"""The training loop: step, log, validate, checkpoint, and go on after a kill as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from vla.data.collate import Batches
+from vla.errors import ConfigError
+from vla.training.config import Precision, TrainingConfig
+from vla.training.objective import Objective, validate
+from vla.training.optim import WeightAverage, build_optimizer, learning_rate
+from vla.training.state import collect_state, restore_state
+from vla.training.track import Metrics, Tracker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Progressed:
+    """How far a run is."""
+
+    step: int = 0  # optimiser steps done
+    seconds: float = 0.0  # wall clock spent training, over all resumes
+    cpu_seconds: float = 0.0  # processor time likewise
+    metrics: Metrics = field(default_factory=dict)  # last validation
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "metrics": self.metrics}
+
+
+SaveCheckpoint = Callable[[nn.Module, dict[str, torch.Tensor], Progressed], None]
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    batches: Batches,
+    validation: Batches | None,
+    cfg: TrainingConfig,
+    *,
+    tracker: Tracker,
+    save: SaveCheckpoint,
+    resume: tuple[dict[str, torch.Tensor], Progressed] | None = None,
+) -> Progressed:
+    """Trains `model` in place and returns how far it got; on return the weights are their moving average.
+
+    Args:
+        objective: turns a batch into named loss terms.
+        batches: training samples, addressed by step, so that a resumed run sees the same ones.
+        validation: held-out episodes, or None.
+        save: writes one checkpoint; it sees the model with its averaged weights and the state to resume from.
+        resume: state and progress of an earlier run.
+
+    Raises:
+        ConfigError: the loss is no longer finite.
+    """
+    torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
+    optimizer = build_optimizer(model, cfg.optim)
+    average = WeightAverage(model, cfg.optim.ema_decay) if cfg.optim.ema_decay else None
+    done = Progressed()
+    if resume is not None:
+        restore_state(resume[0], model, optimizer, average)
+        done = resume[1]
+    run = _Run(model, objective, optimizer, average, cfg, tracker)
+    with _progress_bar(cfg.steps, done.step) as show:
+        for batch in batches.prefetch(done.step, cfg.steps):
+            run.step(batch, done)
+            show(done, run.recent)
+            finished = done.step >= cfg.steps or _out_of_time(cfg, done)
+            if validation is not None and (finished or done.step % cfg.validate_every == 0):
+                done.metrics = run.validate(validation, done)
+            if finished or done.step % cfg.checkpoint_every == 0:
+                state = collect_state(model, optimizer, average)
+                state = {name: value.clone() for name, value in state.items()}
+                with run.averaged_weights():
+                    save(model, state, done)
+            if finished:
+                break
+    if average is not None:
+        average.swap()
+    return done
+
+
+def arithmetic(precision: Precision) -> torch.dtype:
+    """Returns the dtype of the forward pass; AUTO takes bf16 only where the processor multiplies it natively."""
+    if precision is Precision.AUTO:
+        native = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if precision is Precision.BF16 else torch.float32
+
+
+class _Run:
+    """The moving parts of one run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None,
+        cfg: TrainingConfig,
+        tracker: Tracker,
+    ) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.average, self.cfg, self.tracker = average, cfg, tracker
+        self.dtype = arithmetic(cfg.precision)
+        self.forward = torch.compile(model) if cfg.compile else model
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.recent: Metrics = {}
+        self._sums: Metrics = {}
+        self._count = 0
+
+    def step(self, batch: Any, done: Progressed) -> None:
+        wall, cpu = time.monotonic(), time.process_time()
+        rate = learning_rate(self.cfg.optim, done.step, _share(self.cfg, done))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16):
+            terms = self.objective(self.forward, batch)
+        terms.total.backward()
+        norm = nn.utils.clip_grad_norm_(self.trainable, self.cfg.optim.gradient_clip_norm)
+        if not math.isfinite(float(norm)):
+            raise ConfigError(
+                f"the gradient is not finite at step {done.step} (loss {float(terms.total):.4g}); "
+                f"lower training.optim.learning_rate (now {self.cfg.optim.learning_rate:g}) and resume"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(done.step)
+        done.step += 1
+        done.seconds += time.monotonic() - wall
+        done.cpu_seconds += time.process_time() - cpu
+        self._log({**terms.values(), "gradient_norm": float(norm)}, rate, done)
+
+    def validate(self, validation: Batches, done: Progressed) -> Metrics:
+        with self.averaged_weights():
+            metrics = validate(self.model, self.objective, validation, self.cfg.validation_batches, self.dtype)
+        self.tracker.log({f"validation/{name}": value for name, value in metrics.items()}, done.step)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
+        logger.info("step %d: %s", done.step, shown)
+        return metrics
+
+    def averaged_weights(self) -> _Swapped:
+        return _Swapped(self.average)
+
+    def _log(self, metrics: Metrics, rate: float, done: Progressed) -> None:
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if done.step % self.cfg.log_every == 0:
+            self.recent = {name: total / self._count for name, total in self._sums.items()}
+            samples = done.step * self.cfg.batch_size
+            per_cpu_second = samples / max(done.cpu_seconds, 1e-9)
+            self.tracker.log(
+                {
+                    **{f"train/{name}": value for name, value in self.recent.items()},
+                    "learning_rate": rate,
+                    "samples": samples,
+                    "seconds": done.seconds,
+                    "samples_per_cpu_second": per_cpu_second,
+                },
+                done.step,
+            )
+            self._sums, self._count = {}, 0
+
+
+class _Swapped:
+    """Context in which the model holds its averaged weights."""
+
+    def __init__(self, average: WeightAverage | None) -> None:
+        self._average = average
+
+    def __enter__(self) -> None:
+        if self._average is not None:
+            self._average.swap()
+
+    def __exit__(self, *_: object) -> None:
+        if self._average is not None:
+            self._average.swap()
+
+
+def _share(cfg: TrainingConfig, done: Progressed) -> float:
+    share = done.step / cfg.steps
+    return share if cfg.max_seconds is None else max(share, done.seconds / cfg.max_seconds)
+
+
+def _out_of_time(cfg: TrainingConfig, done: Progressed) -> bool:
+    return cfg.max_seconds is not None and done.seconds >= cfg.max_seconds
+
+
+class _progress_bar:  # noqa: N801  (used as a function)
+    """Shows step, loss and remaining time; silent when the output is no terminal."""
+
+    def __init__(self, steps: int, start: int) -> None:
+        self._bar = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        self._task = self._bar.add_task("training", total=steps, completed=start, note="")
+
+    def __enter__(self) -> Callable[[Progressed, Metrics], None]:
+        self._bar.start()
+        return self._show
+
+    def _show(self, done: Progressed, recent: Metrics) -> None:
+        note = f"loss {recent['loss']:.3f}" if "loss" in recent else ""
+        self._bar.update(self._task, completed=done.step, note=note)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
