@@ -1,0 +1,43 @@
+"""The simulated tabletop: importing this package registers its environments with Gymnasium under `vla/`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if sys.platform == "linux" and "DISPLAY" not in os.environ:
+    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it once, at import; without a screen its default fails
+
+if TYPE_CHECKING:
+    from envs.base import TabletopEnv
+    from envs.config import EnvConfig
+
+__all__ = ["ENVIRONMENT_IDS", "make"]
+
+ENVIRONMENT_IDS = {
+    "vla/Reach-v0": "reach",
+    "vla/PickCube-v0": "pick_cube",
+    "vla/Tabletop-v0": "tabletop",
+}
+
+
+def make(config: EnvConfig | None = None) -> TabletopEnv:
+    """Returns the environment `config` describes."""
+    from envs.base import TabletopEnv
+
+    return TabletopEnv(config)
+
+
+def _make_registered(render_mode: str | None = "rgb_array", **fields: Any) -> TabletopEnv:
+    """Entry point of the registered ids; `fields` are those of EnvConfig."""
+    from envs.base import TabletopEnv
+    from envs.config import EnvConfig
+
+    return TabletopEnv(EnvConfig(**fields), render_mode=render_mode)
+
+
+for _id, _task in ENVIRONMENT_IDS.items():
+    gymnasium.register(id=_id, entry_point=_make_registered, kwargs={"task": _task})

@@ -112,7 +112,7 @@ check_renderer() {
   export MUJOCO_GL="${MUJOCO_GL:-egl}"
   .venv/bin/python scripts/check_renderer.py 2>/dev/null && return
   case "$MUJOCO_GL" in
-    egl) install_debian libegl1 libgl1-mesa-dri ;;
+    egl) install_debian libegl1 libgl1-mesa-dri libopengl0 ;;
     osmesa) install_debian libosmesa6 ;;
   esac
   .venv/bin/python scripts/check_renderer.py ||

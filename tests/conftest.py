@@ -1,6 +1,11 @@
-"""Settings every test runs under: no screen, no network, one thread. Set before anything heavy is imported."""
+"""What every test runs under: no screen, no network, one thread, and tensor shapes checked at every call.
+
+Set here, before anything heavy is imported.
+"""
 
 import os
+
+from jaxtyping import install_import_hook
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
@@ -9,3 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+# Annotations such as Float[Tensor, "batch tokens width"] become checks, here and nowhere else.
+install_import_hook(
+    ["vla.nn", "vla.tokenizers", "vla.models", "vla.losses", "vla.inference"], "beartype.beartype"
+)

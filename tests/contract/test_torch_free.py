@@ -25,7 +25,7 @@ finally:
 
 
 def _loaded_after(module: str, *arguments: str) -> set[str]:
-    """Returns the top-level names in sys.modules after importing `module` (and calling main() if arguments are given)."""
+    """Returns the top-level modules loaded by importing `module`, and by its main() if arguments are given."""
     then = "module.main()" if arguments else "pass"
     result = subprocess.run(
         [sys.executable, "-c", PROBE.format(module=module, then=then), module, *arguments],
@@ -65,6 +65,6 @@ def test_types_and_errors_need_numpy_alone():
     assert loaded & (FRAMEWORKS | {"mujoco", "mink", "gymnasium", "jaxtyping"}) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["deploy", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["eval", "--help"], ["deploy", "--help"]])
 def test_asking_for_help_loads_no_torch(arguments: list[str]):
     assert _loaded_after("vla.cli.main", *arguments) & {"torch", "lerobot", "mujoco"} == set()

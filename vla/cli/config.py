@@ -85,6 +85,7 @@ def _check_override(override: str, config_class: type) -> list[str]:
     if (config_directory() / group).is_dir() and "." not in group:
         return _check_choice(override, group, name, value)
     _check_key(name, config_class)
+    _check_grammar(override)
     return [override]
 
 
@@ -109,6 +110,19 @@ def _check_key(name: str, config_class: type) -> None:
             prefix = "".join(f"{parent}." for parent in parts[:depth])
             raise ConfigError(unknown_name("setting", prefix + part, (prefix + field for field in hints)))
         node = _without_none(hints[part])
+
+
+def _check_grammar(override: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot read {override!r} ({reason}); text with , : [ ] {{ }} or quotes goes inside '...'") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{override!r} gives several values; write a list as [a,b], text with a comma as '...'")
 
 
 def _without_none(hint: Any) -> Any:

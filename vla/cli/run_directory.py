@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.data import atomic
 from vla.errors import ConfigError
 
 
@@ -60,15 +60,14 @@ def latest(parent: Path) -> Path | None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` as JSON by renaming a finished file, so that a reader never meets half of it."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    """Writes `content` as JSON in one step; numpy values become plain and numbers that are not finite null."""
+    atomic.write_json(path, _plain(content))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` by renaming a finished file."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Writes `text` in one step."""
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 class RunLog:
@@ -79,16 +78,11 @@ class RunLog:
         self._handlers: list[logging.Handler] = []
 
     def __enter__(self) -> RunLog:
-        from rich import get_console
-        from rich.logging import RichHandler
-
         to_file = logging.FileHandler(self._path, encoding="utf-8")
         formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         formatter.converter = time.gmtime
         to_file.setFormatter(formatter)
-        to_terminal = RichHandler(
-            console=get_console(), show_time=False, show_level=False, show_path=False, highlighter=None
-        )
+        to_terminal = _terminal_handler()
         to_terminal.addFilter(_is_ours_or_warning)
         self._handlers = [to_file, to_terminal]
         root = logging.getLogger()
@@ -106,6 +100,16 @@ class RunLog:
         for handler in self._handlers:
             root.removeHandler(handler)
             handler.close()
+
+
+def _terminal_handler() -> logging.Handler:
+    from rich import get_console
+    from rich.logging import RichHandler
+
+    console = get_console()
+    if not console.is_terminal:  # a file or a pipe: one record, one line
+        return logging.StreamHandler()
+    return RichHandler(console=console, show_time=False, show_level=False, show_path=False, highlighter=None)
 
 
 def _is_ours_or_warning(record: logging.LogRecord) -> bool:

@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vla.checkpoints import native
-from vla.cli.config import paths_from_text
-from vla.data.collate import Batches, ColourJitter
-from vla.data.lerobot import Frames, open_frames
-from vla.data.stats import ActionStatistics, StateStatistics
-from vla.errors import CheckpointError, ConfigError
-from vla.models.backbones.prismatic import Prismatic, PrismaticConfig
-from vla.tokenizers.action_bins import ActionBins
-from vla.tokenizers.prompt import PromptName
-from vla.tokenizers.text import train_text_tokenizer
-from vla.training.config import TrainingConfig
-from vla.training.loop import Progressed, train
-from vla.training.objective import Objective
-from vla.training.stages import freeze
-from vla.training.track import JsonlTracker, Metrics, Tracker, TrackerGroup, read_jsonl
-from vla.types import TABLETOP, Embodiment
+from vla.cli.convert import to_plain
+from vla.training.config import RunConfig
+from vla.training.track import JsonlTracker, Metrics, Tracker, TrackerGroup
 
 logger = logging.getLogger(__name__)
+
+
+def run(cfg: RunConfig, directory: Path) -> dict[str, Any]:
+    """Trains, and returns steps, samples, times, held-out metrics and the path of the checkpoint."""
+    from vla.cli.build import find_checkpoint
+    from vla.training.assemble import train_policy
+
+    if cfg.init_from:
+        cfg = replace(cfg, init_from=str(find_checkpoint(cfg.init_from)))
+    trackers: list[Tracker] = [JsonlTracker(directory / "metrics.jsonl", keep_rows=cfg.resume)]
+    if cfg.wandb.enabled:
+        trackers.append(WandbTracker(cfg, directory))
+    tracker = TrackerGroup(trackers)
+    try:
+        return train_policy(cfg, directory, tracker)
+    finally:
+        tracker.close()
+
+
+class WandbTracker:
+    """Logs to Weights and Biases; offline, into the run's folder, unless an API key is set or a login is stored."""
+
+    def __init__(self, cfg: RunConfig, directory: Path) -> None:
+        import wandb
+
+        is_logged_in = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+        mode = os.environ.get("WANDB_MODE") or ("online" if is_logged_in else "offline")
+        self._run = wandb.init(
+            project=cfg.wandb.project, dir=directory, config=to_plain(cfg), mode=mode, resume="allow"
+        )
+
+    def log(self, metrics: Metrics, step: int) -> None:
+        self._run.log(metrics, step=step)
+
+    def close(self) -> None:
+        self._run.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_directory(path: Path) -> Iterator[Path]:
     """Yields an empty temporary directory; on success its flushed files take the place of `path`.
 
-    An older directory at `path` is moved aside first and deleted last, so one of the two is always whole on disk.
+    An older directory at `path` changes places with the new one in a single step, then goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -62,11 +66,19 @@ def flush(path: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
+    """Gives `new` the name `path`; what was there before ends up at `new` or is gone."""
     if not path.exists():
         os.rename(new, path)
-        return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    os.rename(path, aside)
-    os.rename(new, path)
-    shutil.rmtree(aside, ignore_errors=True)
+    elif not _exchange(new, path):
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        os.rename(path, aside)
+        os.rename(new, path)
+        shutil.rmtree(aside)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swaps two names in one step (Linux renameat2); returns False where the system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0

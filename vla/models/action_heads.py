@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vla.nn.mlp import Activation, PlainMLP
-from vla.tokenizers.action_bins import NUM_BINS, ActionLayout
+from vla.tokenizers.action_bins import NUM_BINS, ActionLayout, ActionVocabulary
 
 
 class ParallelActionHead(nn.Module):
@@ -21,7 +20,7 @@ class ParallelActionHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, *, layout: ActionLayout, chunk_length: int, action_width: int
+        self, width: int, layout: ActionLayout, chunk_length: int, action_width: int
     ) -> None:
         super().__init__()
         self.chunk_length, self.action_width = chunk_length, action_width
@@ -38,6 +37,42 @@ class ParallelActionHead(nn.Module):
         return logits.view(hidden.shape[0], self.chunk_length, self.action_width, NUM_BINS)
 
 
+class TokenActionHead(nn.Module):
+    """A head over the whole vocabulary, in which the actions are ordinary tokens read one after another."""
+
+    def __init__(self, width: int, vocab_size: int, vocabulary: ActionVocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.lm_head = nn.Linear(width, vocab_size, bias=False)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Returns logits over all tokens."""
+        return self.lm_head(hidden)
+
+    def token_ids(
+        self, bins: Int[Tensor, "batch steps dims"]
+    ) -> Int[Tensor, "batch steps dims"]:
+        """Returns the token id of every bin."""
+        first_ids = torch.tensor(self.vocabulary.first_ids, device=bins.device)
+        return first_ids + self.vocabulary.step * bins
+
+    def bin_ids(self, dimension: int, device: torch.device) -> Int[Tensor, "bins"]:
+        """Returns the ids of bins 0..255 of one dimension."""
+        order = torch.arange(NUM_BINS, device=device)
+        return self.vocabulary.first_ids[dimension] + self.vocabulary.step * order
+
+    def action_logits(
+        self, token_logits: Float[Tensor, "batch tokens vocabulary"]
+    ) -> Float[Tensor, "batch steps dims bins"]:
+        """Returns the logits over the bins alone, of tokens that stand for whole steps."""
+        num_dims = len(self.vocabulary.first_ids)
+        by_dim = token_logits.unflatten(1, (-1, num_dims))
+        ids = torch.stack([self.bin_ids(dim, token_logits.device) for dim in range(num_dims)])
+        return by_dim.gather(-1, ids.expand(*by_dim.shape[:2], -1, -1))
+
+
 class GroundingHead(nn.Module):
     """Auxiliary outputs of the first action slot: where the named object is, in pictures and relative to the tool.
 
@@ -49,8 +84,7 @@ class GroundingHead(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
-        self.offset = PlainMLP(width, width, Activation.GELU)
-        self.offset_out = nn.Linear(width, 3)
+        self.offset = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
 
     def forward(
         self,
@@ -60,4 +94,4 @@ class GroundingHead(nn.Module):
         """Returns pointing logits over the patches of each view, and target_from_tool in decimetres."""
         query = self.query(slot) / math.sqrt(slot.shape[-1])
         pointing = torch.einsum("bw,bvpw->bvp", query, self.key(image_hidden))
-        return pointing, self.offset_out(self.offset(slot))
+        return pointing, self.offset(slot)

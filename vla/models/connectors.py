@@ -20,3 +20,15 @@ class FusedMLPProjector(nn.Module):
         self, features: Float[Tensor, "*batch vision_width"]
     ) -> Float[Tensor, "*batch width"]:
         return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
+
+
+class ProprioProjector(nn.Module):
+    """Normalised proprioception to one token: linear, GELU, linear."""
+
+    def __init__(self, state_width: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(state_width, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, state: Float[Tensor, "batch state"]) -> Float[Tensor, "batch 1 width"]:
+        return self.fc2(F.gelu(self.fc1(state)))[:, None]

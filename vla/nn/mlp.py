@@ -16,10 +16,12 @@ class Activation(Enum):
     GELU_TANH = "gelu_tanh"  # SigLIP, Gemma
     SILU = "silu"  # Llama, Qwen2
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self is Activation.SILU:
-            return F.silu(x)
-        return F.gelu(x, approximate="tanh" if self is Activation.GELU_TANH else "none")
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Returns the non-linearity applied to every number of `x`."""
+    if activation is Activation.SILU:
+        return F.silu(x)
+    return F.gelu(x, approximate="tanh" if activation is Activation.GELU_TANH else "none")
 
 
 class PlainMLP(nn.Module):
@@ -32,7 +34,7 @@ class PlainMLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        return self.down(self.activation(self.up(x)))
+        return self.down(activate(self.up(x), self.activation))
 
 
 class GatedMLP(nn.Module):
@@ -46,4 +48,4 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)
+        return self.down(activate(gate, self.activation) * up)

@@ -1,8 +1,9 @@
-"""Position of every token in its sequence, counted so that padding takes none."""
+"""Position of every token in its sequence, counted so that padding takes none, and who comes last."""
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -15,3 +16,12 @@ def positions_from_valid(
     padded row gives its valid tokens the positions they would have without padding.
     """
     return (valid_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def last_valid(
+    x: Float[Tensor, "batch tokens width"], valid_mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch 1 width"]:
+    """Returns the last valid token of each row."""
+    order = torch.arange(valid_mask.shape[1], device=x.device)
+    last = torch.where(valid_mask, order, 0).amax(dim=1)
+    return x[torch.arange(x.shape[0], device=x.device), last][:, None]

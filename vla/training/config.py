@@ -43,13 +43,59 @@ class LossConfig:
     """Weights of the named loss terms."""
 
     sigma_bins: float = 2.0  # width of the Gaussian target over neighbouring bins; 0 = one-hot
-    pointing_weight: float = 0.3  # which image token shows the named object
-    position_weight: float = 0.3  # where the named object is, seen from the tool
+    pointing_weight: float = 0.2  # which image token shows the named object
+    offset_weight: float = 0.2  # where the named object is, seen from the tool
+
+
+class BackbonePreset(Enum):
+    """Shapes a run can start from scratch with."""
+
+    TINY = "tiny"  # two small towers with a convolutional stem, for CPUs
+
+
+@dataclass(kw_only=True)
+class BackboneConfig:
+    """The model of a run that starts from scratch; sizes are those of the preset's parts."""
+
+    preset: BackbonePreset = BackbonePreset.TINY
+    image_size: int = 64  # pixels; dataset pictures of another size are resized
+    patch_size: int = 16  # pixels an image token covers
+    width: int = 192  # of the decoder
+    depth: int = 5  # blocks of the decoder
+    vision_width: int = 96  # of each tower
+    vision_depth: int = 2  # blocks of each tower
+    chunk_length: int = 4  # actions predicted at once
+    text_vocab_size: int = 512  # of the tokenizer trained on the instructions
+    max_text_tokens: int = 20  # prompt length, BOS included
+    prompt: str = "plain"  # template around the instruction: plain or openvla
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """What a run trains on."""
+
+    roots: list[str] = field(default_factory=list)  # LeRobot dataset folders
+    weights: list[float] | None = None  # passes over each dataset per epoch; null = one each
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])  # observation.images.<name>
+    validation_fraction: float = 0.03  # of the scenes, never trained on
+    brightness_jitter: float = 0.0  # factor 1 - b .. 1 + b
+    contrast_jitter: float = 0.0  # likewise
+    saturation_jitter: float = 0.0  # likewise
+    corpus: str = ""  # text file, a line each, that the tokenizer is trained on beside the instructions
+    statistics_from_data: bool = False  # with init_from: new action statistics instead of the checkpoint's
+
+
+@dataclass(kw_only=True)
+class WandbConfig:
+    """Weights and Biases; offline unless the machine is logged in."""
+
+    enabled: bool = False  # also log there
+    project: str = "vla"  # project name
 
 
 @dataclass(kw_only=True)
 class TrainingConfig:
-    """One run of `vla.training.loop.train`."""
+    """Optimisation and bookkeeping of `vla.training.loop.train`."""
 
     steps: int = 20_000  # optimiser steps
     batch_size: int = 128  # samples a step
@@ -72,3 +118,15 @@ class TrainingConfig:
                 raise ConfigError(f"training.{name} must be at least 1; got {getattr(self, name)}")
         if not 0 <= self.optim.ema_decay < 1:
             raise ConfigError(f"training.optim.ema_decay must lie in [0, 1); got {self.optim.ema_decay}")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Everything `vla train` needs."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    init_from: str = ""  # checkpoint to fine-tune: its shape, weights, tokenizer and statistics
+    resume: bool = False  # go on with the last run, bit for bit
+    wandb: WandbConfig = field(default_factory=WandbConfig)

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from vla.data.collate import Batches
+from vla.data.collate import Batches, TrainBatch
 from vla.errors import ConfigError
 from vla.training.config import Precision, TrainingConfig
-from vla.training.objective import Objective, validate
+from vla.training.objective import Objective
 from vla.training.optim import WeightAverage, build_optimizer, learning_rate
 from vla.training.state import collect_state, restore_state
 from vla.training.track import Metrics, Tracker
@@ -45,9 +45,9 @@ def train(
     model: nn.Module,
     objective: Objective,
     batches: Batches,
-    validation: Batches | None,
     cfg: TrainingConfig,
     *,
+    validate: Callable[[nn.Module], Metrics] | None,
     tracker: Tracker,
     save: SaveCheckpoint,
     resume: tuple[dict[str, torch.Tensor], Progressed] | None = None,
@@ -57,7 +57,7 @@ def train(
     Args:
         objective: turns a batch into named loss terms.
         batches: training samples, addressed by step, so that a resumed run sees the same ones.
-        validation: held-out episodes, or None.
+        validate: measures the model, holding its averaged weights, on held-out episodes.
         save: writes one checkpoint; it sees the model with its averaged weights and the state to resume from.
         resume: state and progress of an earlier run.
 
@@ -77,8 +77,8 @@ def train(
             run.step(batch, done)
             show(done, run.recent)
             finished = done.step >= cfg.steps or _out_of_time(cfg, done)
-            if validation is not None and (finished or done.step % cfg.validate_every == 0):
-                done.metrics = run.validate(validation, done)
+            if validate is not None and (finished or done.step % cfg.validate_every == 0):
+                done.metrics = run.validate(validate, done)
             if finished or done.step % cfg.checkpoint_every == 0:
                 state = collect_state(model, optimizer, average)
                 state = {name: value.clone() for name, value in state.items()}
@@ -120,19 +120,19 @@ class _Run:
         self._sums: Metrics = {}
         self._count = 0
 
-    def step(self, batch: Any, done: Progressed) -> None:
+    def step(self, batch: TrainBatch, done: Progressed) -> None:
         wall, cpu = time.monotonic(), time.process_time()
         rate = learning_rate(self.cfg.optim, done.step, _share(self.cfg, done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         with torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16):
-            terms = self.objective(self.forward, batch)
-        terms.total.backward()
+            loss, terms = self.objective(self.forward, batch)
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.trainable, self.cfg.optim.gradient_clip_norm)
         if not math.isfinite(float(norm)):
             raise ConfigError(
-                f"the gradient is not finite at step {done.step} (loss {float(terms.total):.4g}); "
+                f"the gradient is not finite at step {done.step} (loss {float(loss):.4g}); "
                 f"lower training.optim.learning_rate (now {self.cfg.optim.learning_rate:g}) and resume"
             )
         self.optimizer.step()
@@ -142,11 +142,15 @@ class _Run:
         done.step += 1
         done.seconds += time.monotonic() - wall
         done.cpu_seconds += time.process_time() - cpu
-        self._log({**terms.values(), "gradient_norm": float(norm)}, rate, done)
+        values = {name: float(value.detach()) for name, value in {"loss": loss, **terms}.items()}
+        self._log({**values, "gradient_norm": float(norm)}, rate, done)
 
-    def validate(self, validation: Batches, done: Progressed) -> Metrics:
-        with self.averaged_weights():
-            metrics = validate(self.model, self.objective, validation, self.cfg.validation_batches, self.dtype)
+    def validate(self, measure: Callable[[nn.Module], Metrics], done: Progressed) -> Metrics:
+        with (
+            self.averaged_weights(),
+            torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16),
+        ):
+            metrics = measure(self.model)
         self.tracker.log({f"validation/{name}": value for name, value in metrics.items()}, done.step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
         logger.info("step %d: %s", done.step, shown)

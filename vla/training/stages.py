@@ -8,16 +8,16 @@ from vla.errors import ConfigError
 from vla.training.config import Part
 
 
-def freeze(model: nn.Module, parts: list[Part], part_modules: dict[str, nn.Module]) -> int:
+def freeze(model: nn.Module, parts: list[Part], part_modules: dict[Part, nn.Module]) -> int:
     """Turns gradients off for the named parts and on for all else; returns the number of trainable parameters.
 
     Args:
-        part_modules: part name ("vision", "connector", "decoder") to the module that is that part.
+        part_modules: the module that is each part.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     for part in parts:
-        for parameter in part_modules[part.value].parameters():
+        for parameter in part_modules[part].parameters():
             parameter.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if trainable == 0:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -23,26 +23,32 @@ class Tracker(Protocol):
 
 
 class JsonlTracker:
-    """Appends one JSON object a call; on resume, lines past the step resumed from are dropped."""
+    """Appends one JSON object a call; a resumed run first drops the rows that it is about to write again."""
 
-    def __init__(self, path: Path, resume_step: int = 0) -> None:
+    def __init__(self, path: Path, *, keep_rows: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_jsonl(path) if row["step"] <= resume_step] if path.exists() else []
-        self._file = path.open("w", encoding="utf-8")
-        for row in kept:
-            self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._path = path
+        self._file: IO[str] | None = None
+        self._kept = read_jsonl(path) if keep_rows and path.exists() else []
 
     def log(self, metrics: Metrics, step: int) -> None:
+        if self._file is None:
+            self._file = self._open(step)
         clean = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **clean}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
+        if self._file is not None and not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
+
+    def _open(self, first_step: int) -> IO[str]:
+        kept = [row for row in self._kept if row["step"] < first_step]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(temporary, self._path)
+        return self._path.open("a", encoding="utf-8")
 
 
 class TrackerGroup:
@@ -64,7 +70,7 @@ class TrackerGroup:
             tracker.close()
 
 
-def read_jsonl(path: Path) -> list[dict[str, float]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Returns the rows of a metrics file; a last line cut short by a kill is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():

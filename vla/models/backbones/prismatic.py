@@ -1,12 +1,12 @@
 """Prismatic, OpenVLA's kind of vision-language-action model (Karamcheti et al. 2024; Kim et al. 2024).
 
-Sequence, left to right; T counts the text tokens with BOS and padding, N the image tokens of a view:
+Sequence, left to right, with V views of N image tokens and T text tokens (BOS and padding included):
 
-    prefix   BOS | view 1: N image tokens | view 2 ... | text tokens 1..T-1, right-padded | proprioception (0 or 1)
-    suffix   AUTOREGRESSIVE: the action tokens, K steps x A numbers, read one after another
-             PARALLEL:       learned slots, all in one forward pass; logits come from the slots themselves
+    prefix  BOS | view 1: N image tokens | view 2 ... | text 1..T-1, right-padded | proprioception, if any
+    suffix  AUTOREGRESSIVE: action tokens, steps x dims of them, each fed back to read the next
+            PARALLEL: learned slots, all in one forward pass, each read where it stands
 
-Padding takes no position and is attended by nobody, so a padded row equals the same row without padding.
+Padding takes no position and nobody attends to it: a padded row equals the same row without padding.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from vla.models.action_heads import GroundingHead, ParallelActionHead
-from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig, initialise
-from vla.models.connectors import FusedMLPProjector
+from vla.errors import ConfigError
+from vla.models.action_heads import GroundingHead, ParallelActionHead, TokenActionHead
+from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
+from vla.models.connectors import FusedMLPProjector, ProprioProjector
 from vla.models.decoder import Decoder
+from vla.models.initialisation import initialise
 from vla.models.vision.fused import FusedTowers
-from vla.nn.kv_cache import KVCache
-from vla.nn.masks import attention_mask, sequence_blocks
-from vla.nn.mlp import Activation, PlainMLP
-from vla.nn.positions import positions_from_valid
-from vla.tokenizers.action_bins import NUM_BINS
+from vla.nn.masks import PrefixAttention, attention_mask, sequence_blocks
+from vla.nn.positions import last_valid, positions_from_valid
 
 
 @dataclass(kw_only=True)
@@ -36,8 +35,8 @@ class PrismaticOutput:
     Attributes:
         action_logits: (batch, steps, dims, 256) over the bins of every action number.
         token_logits: (batch, steps * dims, vocabulary) over all tokens; AUTOREGRESSIVE only.
-        pointing_logits: (batch, views, patches) where the named object is; with `grounding` only.
-        target_from_tool_dm: (batch, 3) offset to the named object in decimetres; with `grounding` only.
+        pointing_logits: (batch, views, image tokens) where the named object is; `grounding` only.
+        target_from_tool_dm: (batch, 3) decimetres to the named object; `grounding` only.
     """
 
     action_logits: Tensor
@@ -47,24 +46,27 @@ class PrismaticOutput:
 
 
 class Prismatic(nn.Module):
-    """Two vision towers, a projector, a decoder, and the head its action decoding asks for."""
+    """Vision towers, a projector, a decoder, and the head that its action decoding asks for."""
 
     def __init__(self, config: PrismaticConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.decoder.width
+        width, state_width = config.decoder.width, config.state_width
         self.vision = FusedTowers(config.towers, config.image_size)
         self.projector = FusedMLPProjector(self.vision.width, config.projector_width, width)
+        self.view_embedding = (
+            nn.Parameter(torch.zeros(config.num_views, 1, width)) if config.num_views > 1 else None
+        )
+        self.proprio = ProprioProjector(state_width, width) if state_width else None
         self.decoder = Decoder(config.decoder)
-        self.proprio = PlainMLP(config.state_width, width, Activation.GELU, out_width=width) if config.state_width else None
-        self.action_vocabulary = config.action_vocabulary()
-        self.action_head = self.lm_head = None
         if config.action_decoding is ActionDecoding.PARALLEL:
             self.action_head = ParallelActionHead(
-                width, layout=config.action_layout, chunk_length=config.chunk_length, action_width=config.action_width
-            )  # fmt: skip
+                width, config.action_layout, config.chunk_length, config.action_width
+            )
         else:
-            self.lm_head = nn.Linear(width, config.decoder.vocab_size, bias=False)
+            self.action_head = TokenActionHead(
+                width, config.decoder.vocab_size, config.action_vocabulary()
+            )
         self.grounding_head = GroundingHead(width) if config.grounding else None
         initialise(self)
 
@@ -76,18 +78,84 @@ class Prismatic(nn.Module):
         state: Float[Tensor, "batch state"] | None = None,
         action_bins: Int[Tensor, "batch steps dims"] | None = None,
     ) -> PrismaticOutput:
-        """Returns logits of a whole chunk.
+        """Returns the logits of a whole chunk.
 
         Args:
             images: pictures of each view, 0..255.
-            text_ids: prompt with BOS first, right-padded.
-            text_valid: True for tokens of the prompt.
-            state: normalised proprioception; needed when `state_width` > 0.
-            action_bins: the true bins, fed to the decoder when AUTOREGRESSIVE; ignored when PARALLEL.
+            text_ids: prompt, BOS first, right-padded.
+            text_valid: True for tokens of the prompt, False for padding.
+            state: normalised proprioception; needed when the config's `state_width` > 0.
+            action_bins: the true bins, fed to an AUTOREGRESSIVE decoder; PARALLEL does not look at them.
         """
         prefix, prefix_valid = self.embed_prefix(self.image_tokens(images), text_ids, text_valid, state)
+        num_prefix = prefix.shape[1]
         suffix = self.embed_suffix(prefix, action_bins)
         valid = torch.cat([prefix_valid, prefix_valid.new_ones(suffix.shape[:2])], dim=1)
-        x = torch.cat([prefix, suffix], dim=1)
-        hidden = self.decoder(x, may_attend=self.may_attend(valid, prefix.shape[1]), positions=positions_from_valid(valid))
-        ...
+        hidden = self.decoder(
+            torch.cat([prefix, suffix], dim=1),
+            may_attend=self.may_attend(valid, num_prefix),
+            positions=positions_from_valid(valid),
+        )
+        read = hidden[:, num_prefix:]
+        if isinstance(self.action_head, TokenActionHead):
+            read = torch.cat([last_valid(hidden[:, :num_prefix], prefix_valid), read], dim=1)
+            token_logits = self.action_head(read)
+            action_logits = self.action_head.action_logits(token_logits)
+            return PrismaticOutput(action_logits=action_logits, token_logits=token_logits)
+        output = PrismaticOutput(action_logits=self.action_head(read))
+        if self.grounding_head is not None:
+            views = hidden[:, 1 : 1 + images.shape[1] * self.vision.num_patches]
+            output.pointing_logits, output.target_from_tool_dm = self.grounding_head(
+                read[:, 0], views.unflatten(1, (images.shape[1], -1))
+            )
+        return output
+
+    def image_tokens(
+        self, images: UInt8[Tensor, "batch views 3 height width"]
+    ) -> Float[Tensor, "batch image_tokens width"]:
+        """Returns the image tokens, view after view; all views pass the towers as one batch.
+
+        With several views each is marked by a learned vector: the towers cannot tell them apart.
+        """
+        tokens = self.projector(self.vision(images.flatten(0, 1))).unflatten(0, images.shape[:2])
+        if self.view_embedding is not None:
+            tokens = tokens + self.view_embedding.to(tokens.dtype)
+        return tokens.flatten(1, 2)
+
+    def embed_prefix(
+        self, image_tokens: Tensor, text_ids: Tensor, text_valid: Tensor, state: Tensor | None
+    ) -> tuple[Float[Tensor, "batch prefix width"], Bool[Tensor, "batch prefix"]]:
+        """Returns the prefix, and which of its tokens are not padding."""
+        text = self.decoder.token_embedding(text_ids).to(image_tokens.dtype)
+        is_image = text_valid.new_ones(image_tokens.shape[:2])
+        parts = [text[:, :1], image_tokens, text[:, 1:]]
+        valid = [text_valid[:, :1], is_image, text_valid[:, 1:]]
+        if self.proprio is not None:
+            if state is None:
+                raise ConfigError(f"the model reads {self.config.state_width} state values; pass state")
+            parts.append(self.proprio(state).to(image_tokens.dtype))
+            valid.append(is_image[:, :1])
+        return torch.cat(parts, dim=1), torch.cat(valid, dim=1)
+
+    def embed_suffix(
+        self, prefix: Tensor, action_bins: Tensor | None
+    ) -> Float[Tensor, "batch suffix width"]:
+        """Returns the slots, or the embedded action tokens but the last, after which nothing is read."""
+        if isinstance(self.action_head, ParallelActionHead):
+            return self.action_head.slots.to(prefix.dtype).expand(prefix.shape[0], -1, -1)
+        if action_bins is None:
+            raise ConfigError("an AUTOREGRESSIVE model is fed its action_bins; without, use ActionEngine")
+        ids = self.action_head.token_ids(action_bins).flatten(1)[:, :-1]
+        return self.decoder.token_embedding(ids).to(prefix.dtype)
+
+    def may_attend(
+        self, valid: Bool[Tensor, "batch tokens"], num_prefix: int
+    ) -> Bool[Tensor, "batch 1 tokens tokens"]:
+        """Returns the mask of [prefix | suffix]; slots see each other unless attention is CAUSAL."""
+        attention = self.config.attention
+        is_parallel = isinstance(self.action_head, ParallelActionHead) and attention is PrefixAttention.PREFIX_LM
+        blocks = sequence_blocks(
+            num_prefix, valid.shape[1] - num_prefix,
+            attention=attention, is_suffix_parallel=is_parallel, device=valid.device,
+        )  # fmt: skip
+        return attention_mask(valid, blocks)

@@ -22,6 +22,7 @@ class FusedTowers(nn.Module):
             raise ConfigError(
                 f"towers with patches of {sorted(patch_sizes)} px have different grids; give all of them one patch_size"
             )
+        self.configs = list(configs)
         self.towers = nn.ModuleList(ViT(config, image_size) for config in configs)
         self.width = sum(config.width for config in configs)
         self.num_patches = (image_size // configs[0].patch_size) ** 2
@@ -30,7 +31,8 @@ class FusedTowers(nn.Module):
         self, images: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns fused patch features of raw pictures; each tower normalises them in its own way."""
-        return self.encode([_normalised(images, tower.config) for tower in self._vits()])
+        pixels = images.contiguous(memory_format=torch.channels_last).to(torch.float32)
+        return self.encode([_normalised(pixels, config) for config in self.configs])
 
     def encode(
         self, pixels: Sequence[Float[Tensor, "batch 3 height width"]]
@@ -39,12 +41,9 @@ class FusedTowers(nn.Module):
         features = [tower(x) for tower, x in zip(self.towers, pixels, strict=True)]
         return torch.cat(features, dim=-1)
 
-    def _vits(self) -> list[ViT]:
-        return [tower for tower in self.towers if isinstance(tower, ViT)]
 
-
-def _normalised(images: Tensor, config: ViTConfig) -> Tensor:
+def _normalised(pixels: Tensor, config: ViTConfig) -> Tensor:
     """(x / 255 - mean) / std as one multiplication and one addition a pixel."""
-    mean = torch.tensor(config.pixel_mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(config.pixel_std, device=images.device).view(3, 1, 1)
-    return torch.addcmul(-mean / std, images.to(torch.float32), 1.0 / (255.0 * std))
+    mean = torch.tensor(config.pixel_mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(config.pixel_std, device=pixels.device).view(3, 1, 1)
+    return torch.addcmul(-mean / std, pixels, 1.0 / (255.0 * std))

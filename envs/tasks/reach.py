@@ -1,0 +1,50 @@
+"""Reach: bring the tool to a point just above the named object and stay there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.objects import Shape
+from envs.rotations import Vector
+from envs.scene import Scene
+from envs.tasks.layout import Layout, draw_distractors, draw_specs
+from envs.tasks.task import Goal, Outcome, Streak, object_focus, object_goals
+
+HEIGHT_ABOVE_M = 0.06  # of the goal point over the object's centre
+TOLERANCE_M = 0.025
+
+
+class Reach:
+    name = "reach"
+    max_steps = 40
+    _NUM_OBJECTS = 3
+
+    def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
+        specs = draw_specs(rng, [list(Shape)[int(rng.integers(len(Shape)))] for _ in range(self._NUM_OBJECTS)])
+        Layout(scene, rng).add_all([*specs, *draw_distractors(rng, num_distractors, specs)])
+
+    def goals(self, scene: Scene) -> list[Goal]:
+        return object_goals(scene, range(self._NUM_OBJECTS))
+
+    def begin(self, scene: Scene, goal: Goal) -> None:
+        self.goal = goal
+        self._stayed = {slot: Streak(5) for slot in range(len(scene.objects))}
+
+    def judge(self, scene: Scene) -> Outcome:
+        outcome = Outcome.RUNNING
+        for slot, streak in self._stayed.items():
+            distance = float(np.linalg.norm(scene.tool_position - point_above(scene, slot)))
+            if streak.update(distance < TOLERANCE_M):
+                outcome = Outcome.SUCCESS if slot == self.goal.target else Outcome.WRONG_OBJECT
+        return outcome
+
+    def failure_at_timeout(self) -> str:
+        return "timeout"
+
+    def focus(self, scene: Scene) -> tuple[Vector, frozenset[int]]:
+        return object_focus(scene, self.goal)
+
+
+def point_above(scene: Scene, slot: int) -> Vector:
+    """Returns (3,) m, the goal point over an object."""
+    return scene.object_position(slot) + (0.0, 0.0, HEIGHT_ABOVE_M)

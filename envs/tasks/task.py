@@ -1,0 +1,119 @@
+"""What a task is: it lays the table, knows which goals that table allows, and judges what happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from envs.rotations import Vector
+from envs.scene import Scene
+
+STILL_M_S = 0.02  # an object slower than this has come to rest
+
+
+class Outcome(StrEnum):
+    """State of an episode after a step; the failures' values are what `info["failure"]` says."""
+
+    RUNNING = ""
+    SUCCESS = "success"
+    WRONG_OBJECT = "wrong_object"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One thing that can be asked for on the present table.
+
+    Attributes:
+        target: slot of the named object; None when the task has no object (the drawer).
+        reference: slot of a second object the sentence names, if any.
+        words: what fills the sentence's {object} and {reference}.
+    """
+
+    target: int | None
+    reference: int | None = None
+    words: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def target_name(self) -> str:
+        return self.words["object"]
+
+
+class Task(Protocol):
+    """A task; one instance lives through one episode at a time."""
+
+    name: str
+    max_steps: int
+
+    def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
+        """Lays the table; must not depend on which goal will be chosen."""
+        ...
+
+    def goals(self, scene: Scene) -> list[Goal]:
+        """Returns every goal the table allows."""
+        ...
+
+    def begin(self, scene: Scene, goal: Goal) -> None:
+        """Starts judging an episode with this goal."""
+        ...
+
+    def judge(self, scene: Scene) -> Outcome:
+        """Returns the state of the episode; called once after every step."""
+        ...
+
+    def failure_at_timeout(self) -> str:
+        """Returns "dropped" when the object had been held and was lost, else "timeout"."""
+        ...
+
+    def focus(self, scene: Scene) -> tuple[Vector, frozenset[int]]:
+        """Returns the named thing's centre (3,) m and its MuJoCo geoms."""
+        ...
+
+
+class Streak:
+    """Counts how many steps in a row something has been true."""
+
+    def __init__(self, steps: int) -> None:
+        self._needed = steps
+        self._count = 0
+
+    def update(self, is_true: bool) -> bool:
+        """Returns whether it has now been true for the needed number of steps."""
+        self._count = self._count + 1 if is_true else 0
+        return self._count >= self._needed
+
+
+def object_goals(scene: Scene, slots: range) -> list[Goal]:
+    """Returns one goal per object in `slots`."""
+    return [Goal(target=slot, words={"object": scene.objects[slot].name}) for slot in slots]
+
+
+def object_focus(scene: Scene, goal: Goal) -> tuple[Vector, frozenset[int]]:
+    """Returns centre and geom of the goal's object."""
+    assert goal.target is not None
+    return scene.object_position(goal.target), frozenset({scene.object_geom(goal.target)})
+
+
+class GripHistory:
+    """Remembers whether the named object was lifted and then lost."""
+
+    def __init__(self, slot: int) -> None:
+        self._slot = slot
+        self._was_lifted = False
+        self.was_dropped = False
+
+    def update(self, scene: Scene) -> None:
+        held = scene.is_held(self._slot)
+        if held and scene.object_height(self._slot) > 0.03:
+            self._was_lifted, self.was_dropped = True, False
+        elif self._was_lifted and not held and scene.object_height(self._slot) < 0.02:
+            self.was_dropped = True
+
+
+def is_out_of_reach(scene: Scene, slot: int) -> bool:
+    """Whether the object has left the part of the table where it can be grasped."""
+    x, y, z = scene.object_position(slot)
+    return not (0.28 <= x <= 0.72 and abs(y) <= 0.33 and z > -0.05)

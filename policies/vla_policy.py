@@ -1,0 +1,174 @@
+"""A trained vision-language-action model as a policy: observations in, chunks of actions in physical units out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from policies.config import Ensemble, PolicyConfig
+from policies.ensemble import TemporalEnsemble
+from vla.checkpoints import native
+from vla.data.stats import ActionStatistics, StateStatistics
+from vla.errors import ConfigError, PolicyError
+from vla.inference.engine import ActionEngine
+from vla.tokenizers.action_bins import ActionBins
+from vla.tokenizers.prompt import PromptEncoder
+from vla.types import ActionChunk, Embodiment, FloatArray, ImageArray, Observation
+
+
+class VlaPolicy:
+    """Predicts the whole chunk that the model was trained for at every call.
+
+    Receding horizon is the caller's: it executes as many actions of a chunk as it likes and asks again. With
+    `ensemble=act` a call gives one action, averaged over all earlier chunks that foresaw it, and must come every step.
+
+    Attributes:
+        embodiment: cameras, proprioception and actions that the model was trained with.
+        image_size: side of the pictures that the model was trained with, pixels.
+    """
+
+    def __init__(
+        self,
+        engine: ActionEngine,
+        prompt_encoder: PromptEncoder,
+        action_statistics: ActionStatistics,
+        state_statistics: StateStatistics,
+        embodiment: Embodiment,
+        config: PolicyConfig | None = None,
+    ) -> None:
+        self.config = config or PolicyConfig()
+        self.embodiment = embodiment
+        self.action_spec = embodiment.action_spec
+        self.camera_names = embodiment.camera_names
+        self.image_size = engine.model.config.image_size
+        self.chunk_length = engine.model.config.chunk_length
+        self._engine = engine
+        self._action_statistics, self._state_statistics = action_statistics, state_statistics
+        self._encode = functools.lru_cache(maxsize=256)(
+            lambda instruction: tuple(torch.from_numpy(x) for x in prompt_encoder([instruction]))
+        )
+        self._ensemble = TemporalEnsemble(self.config.ensemble_decay)
+        engine.temperature = self.config.temperature
+        self.reset(seed=0)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str, config: PolicyConfig | None = None) -> Self:
+        """Returns the policy stored in a checkpoint directory.
+
+        Raises:
+            CheckpointError: the directory is missing, truncated or holds something else.
+            ConfigError: the device does not exist.
+        """
+        config = config or PolicyConfig(path=str(path))
+        device = find_device(config.device)
+        loaded = native.load(Path(path))
+        contract = loaded.contract
+        return cls(
+            ActionEngine(model=loaded.model.to(device)),
+            loaded.prompt_encoder,
+            contract.action_statistics,
+            contract.state_statistics,
+            contract.embodiment,
+            config,
+        )
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forgets earlier chunks; with a seed, sampling (temperature > 0) starts that seed's sequence of draws."""
+        self._ensemble.reset()
+        if seed is not None:
+            device = next(self._engine.model.parameters()).device
+            self._engine.generator = torch.Generator(device).manual_seed(seed)
+
+    def act(self, observation: Observation) -> ActionChunk:
+        """Returns the chunk for one observation.
+
+        Raises:
+            PolicyError: a camera is missing, or a picture or the proprioception has another shape than in training.
+        """
+        chunk = self.act_batch([observation])[0]
+        if self.config.ensemble is Ensemble.NONE:
+            return chunk
+        probabilities = None if chunk.probabilities is None else chunk.probabilities[:1]
+        return ActionChunk(
+            actions=self._ensemble.add(chunk.actions)[None],
+            captured_at_s=chunk.captured_at_s,
+            probabilities=probabilities,
+        )
+
+    def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Returns one chunk per observation from a single forward pass; knows no ensembling. Errors as `act`."""
+        images = np.stack([self._pictures(observation) for observation in observations])
+        states = np.stack([self._state(observation) for observation in observations])
+        prompts = [self._encode(observation.instruction) for observation in observations]
+        bins, probabilities = self._engine.predict(
+            torch.from_numpy(images),
+            torch.cat([ids for ids, _ in prompts]),
+            torch.cat([valid for _, valid in prompts]),
+            torch.from_numpy(states) if self._engine.model.config.state_width else None,
+        )
+        actions = self._physical(bins.cpu().numpy())
+        chosen = probabilities.cpu().numpy()
+        return [
+            ActionChunk(
+                actions=actions[row],
+                captured_at_s=observation.captured_at_s,
+                probabilities=chosen[row],
+            )
+            for row, observation in enumerate(observations)
+        ]
+
+    def _physical(self, bins: NDArray[np.int64]) -> FloatArray:
+        """Returns actions (..., width) in the units of the ActionSpec and within its limits."""
+        return self.action_spec.clip(self._action_statistics.unnormalize(ActionBins.decode(bins)))
+
+    def _pictures(self, observation: Observation) -> ImageArray:
+        """Returns (views, 3, image_size, image_size) in the order of training."""
+        missing = [name for name in self.camera_names if name not in observation.images]
+        if missing:
+            raise PolicyError(
+                f"the observation has no camera {', '.join(map(repr, missing))}; it has "
+                f"{', '.join(sorted(observation.images)) or 'none'}; the policy was trained with "
+                f"{', '.join(self.camera_names)}"
+            )
+        views = [self._picture(name, observation.images[name]) for name in self.camera_names]
+        return np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2))
+
+    def _picture(self, name: str, image: ImageArray) -> ImageArray:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise PolicyError(
+                f"camera {name!r} gave {image.dtype} of shape {image.shape}; expected (height, width, 3) uint8 RGB"
+            )
+        size = (self.image_size, self.image_size)
+        if image.shape[:2] == size:
+            return image
+        # As datasets of another size are brought to the model's: bicubic with antialiasing, stretched to a square.
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+    def _state(self, observation: Observation) -> FloatArray:
+        width = self.embodiment.state_spec.width
+        if observation.state.shape != (width,):
+            raise PolicyError(
+                f"the proprioception has shape {observation.state.shape}; the policy was trained with {width} numbers: "
+                f"{', '.join(self.embodiment.state_spec.names)}"
+            )
+        return self._state_statistics.normalize(observation.state)
+
+
+def find_device(name: str) -> torch.device:
+    """Returns the device called `name`, where "auto" is the first CUDA device or else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} needs CUDA, which this machine lacks; use device=cpu")
+    return device

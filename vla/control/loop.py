@@ -1,0 +1,264 @@
+"""The control loop: one tick per servo period, and nothing in a tick waits for anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla.control.board import Word
+from vla.control.clock import Clock, Deadlines, Tick
+from vla.control.config import ControlConfig
+from vla.control.kinematics import ArmKinematics
+from vla.control.limits import Workspace
+from vla.control.log import Mode, TickLog
+from vla.control.messages import Links
+from vla.control.robot import JointRobot, JointState
+from vla.control.rotation import Pose, Vector
+from vla.control.safety import Breach, Check, Safety
+from vla.control.schedule import ChunkScheduler, NoAction, RecedingHorizon, Schedule, ScheduledAction, TimedChunk
+from vla.control.trajectory import ToolTrajectory, leashed, moved
+from vla.types import END_EFFECTOR_DELTA_7D
+
+_LONGEST_STOP_S = 2.0  # every arm in the tables comes to rest within this from full speed
+
+
+class ControlLoop:
+    """Turns end-effector deltas into joint commands at servo rate, through the safety layer and into the robot.
+
+    In each tick: let the robot's time pass, measure, take what has arrived, check, move the target on, solve the joints,
+    limit them, command, and show the policy's side a snapshot when an action begins or none is in progress. The same
+    object runs in the control process on a real clock and in a test on a simulated one, tick for tick.
+    """
+
+    def __init__(
+        self,
+        *,
+        robot: JointRobot,
+        config: ControlConfig,
+        scheduler: ChunkScheduler,
+        workspace: Workspace,
+        links: Links,
+        clock: Clock,
+        log: TickLog,
+    ) -> None:
+        self._spec = END_EFFECTOR_DELTA_7D
+        period_s, max_age_s = config.period_s, 1e-3 * config.max_action_age_ms
+        self._robot, self._config, self._links, self._clock, self._log = robot, config, links, clock, log
+        # An action goes on for one action period after it began; two ticks are for the grid they fall on.
+        running_age_s = max_age_s + self._spec.dt_s + 2 * period_s
+        self.safety = Safety(config.safety, robot.limits, workspace, period_s, running_age_s)
+        self._scheduler = scheduler
+        self._trajectory = ToolTrajectory(self._spec.dt_s)
+        self._kinematics: ArmKinematics | None = None
+        self._action: ScheduledAction | None = None  # in progress
+        self._is_anchored = False  # the trajectory goes on from its last goal
+        self._is_over = False  # the episode has ended on the policy's side
+        self._is_finishing = False  # the run has ended; the arm comes to rest
+        self._has_acted = False  # in this episode
+        self._refusal: Breach | None = None  # of the newest chunk
+        self._episode, self._segment = -1, -1
+        self._segment_start = self._solution = self.safety.limiter.joints
+        self._tool, self._gripper = Pose(np.zeros(3), np.eye(3)), 1.0  # of the last command
+        self._target: Vector = np.full(3, np.nan)
+        self._answered_stops = self._answered_resets = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """True once the first episode has begun."""
+        return self._kinematics is not None
+
+    def run(self, seconds: float, is_abandoned: Callable[[], bool]) -> None:
+        """Runs ticks for `seconds`, until the board says stop, or until `is_abandoned()`; then brings the arm to rest."""
+        deadlines = Deadlines(self._clock, self._config.period_s)
+        num_ticks = round(seconds * self._config.servo_hz)
+        last = num_ticks
+        try:
+            while True:
+                tick = deadlines.wait()
+                if not self._is_finishing and (
+                    tick.index >= num_ticks or self._links.board[Word.STOP] or is_abandoned()
+                ):
+                    self._is_finishing, last = True, tick.index + round(_LONGEST_STOP_S * self._config.servo_hz)
+                if self._is_finishing and (self.safety.is_at_rest or tick.index >= last):
+                    break
+                self.tick(tick)
+        finally:
+            self._robot.hold()
+
+    def take_scene(self) -> bool:
+        """Begins a new episode when the policy's side has published one; returns whether it did."""
+        message = self._links.scenes.read_new()
+        if message is None:
+            return False
+        self._episode = message.integer("episode")
+        self._kinematics = self._robot.begin(message)
+        state = self._robot.read(self._clock.now())
+        self.safety.restart(state)
+        self._begin_segment()
+        self._scheduler.reset(self._clock.now())
+        self._tool, self._gripper = self._kinematics.pose(state.joints), state.gripper
+        self._refusal = None
+        self._release()
+        self._is_over = self._has_acted = False
+        return True
+
+    def tick(self, tick: Tick) -> None:
+        """Does one servo period's work."""
+        now_s = tick.deadline_s + tick.lateness_s
+        if not self.take_scene():
+            self._robot.pass_time(1 + tick.skipped)
+        if tick.skipped:  # the arm stood on its last command meanwhile: go on from rest
+            self.safety.limiter.reset(self.safety.limiter.joints)
+            self._begin_segment()
+        self.safety.count_lateness(is_overrun=tick.lateness_s > self._config.period_s or tick.skipped > 0)
+        state = self._robot.read(now_s)
+        self._take_chunk()
+        self._answer_board()
+        mode, began = self._decide(state, now_s)
+        command = self._command(mode, state)
+        if began or self._action is None:
+            self._show(now_s)
+        self._write_log(tick, now_s, mode, state, command)
+
+    # ---- what arrives ----------------------------------------------------------------------------------------------
+
+    def _take_chunk(self) -> None:
+        message = self._links.chunks.read_new()
+        if message is None or message.integer("episode") != self._episode:
+            return
+        steps = message.integer("steps")
+        if steps == 0:
+            self._is_over = True
+            return
+        admitted = self.safety.admit(message["actions"][:steps], self._spec)
+        self._refusal = admitted if isinstance(admitted, Breach) else None
+        if not isinstance(admitted, Breach):
+            captured_at_s, base = message.number("captured_at_s"), message.integer("base")
+            chunk = TimedChunk(sequence=message.sequence, base=base, captured_at_s=captured_at_s, actions=admitted)
+            self._scheduler.offer(chunk)
+
+    def _answer_board(self) -> None:
+        stops, resets = self._links.board[Word.EMERGENCY_STOP], self._links.board[Word.EMERGENCY_RESET]
+        if stops > self._answered_stops:
+            self.safety.emergency_stop("the emergency stop was pressed; it stays until it is reset")
+        elif resets > self._answered_resets:
+            self.safety.reset_emergency_stop()
+        self._answered_stops, self._answered_resets = stops, resets
+
+    # ---- what to do ------------------------------------------------------------------------------------------------
+
+    def _decide(self, state: JointState, now_s: float) -> tuple[Mode, bool]:
+        """Returns what this tick does, and whether an action begins with it."""
+        if self._is_over or self._is_finishing:
+            self._release()
+            self._log.no_hold()
+            return Mode.START, False
+        captured_at_s = self._action.captured_at_s if self._action else None
+        breach = self.safety.check(state, self._tool.position, now_s, captured_at_s)
+        if not self._links.board[Word.POLICY_ALIVE]:
+            breach = Breach(Check.POLICY_ENDED, "the policy process has ended")
+        mode, began = Mode.MOVE, False
+        if breach is None and (self._action is None or self._trajectory.has_ended):
+            scheduled = self._scheduler.next_action(now_s)
+            if isinstance(scheduled, NoAction):
+                self._action, mode = None, Mode.WAIT if self._has_acted else Mode.START
+                breach = self._late(scheduled)
+            else:
+                self._begin(scheduled, state)
+                began = True
+        if breach is None:
+            self._log.no_hold()
+            return mode, began
+        self._log.hold(breach.check, breach.message, now_s)
+        self._release()
+        return Mode.HOLD, False
+
+    def _late(self, absent: NoAction) -> Breach | None:
+        if not absent.is_overdue:
+            return None
+        return self._refusal or Breach(Check.POLICY_LATE, absent.reason)
+
+    def _begin(self, scheduled: ScheduledAction, state: JointState) -> None:
+        if not self._is_anchored:
+            self._trajectory.reset(self._tool, self._gripper)
+            self._solution = self.safety.limiter.joints
+            self._is_anchored = True
+        self._action, self._has_acted = scheduled, True
+        measured = self._arm.pose(state.joints)
+        origin = leashed(self._trajectory.goal, measured, self._config.leash_m, self._config.leash_rad)
+        goal = self.safety.clamp_to_workspace(moved(origin, scheduled.action[:6].astype(np.float64)))
+        self._trajectory.begin(goal, float(scheduled.action[6]), scheduled.following)
+
+    def _release(self) -> None:
+        """Lets go of the action in progress: the next one starts from where the arm is told to be by then."""
+        self._action, self._is_anchored = None, False
+
+    # ---- what goes out ---------------------------------------------------------------------------------------------
+
+    def _command(self, mode: Mode, state: JointState) -> Vector:
+        """Sends this tick's command and returns its joints (joints,) rad."""
+        if self._is_anchored:  # MOVE, or WAIT at the end of the last action
+            target = self._trajectory.advance(self._config.period_s)
+            self._target, self._gripper = target.pose.position, self.safety.gripper(target.gripper)
+            self._solution = self._arm.solve(self._solution, target.pose)
+            joints = self.safety.follow(self._solution).joints
+        elif mode is Mode.HOLD:
+            joints = self.safety.give_way(state).joints
+        else:
+            joints = self.safety.brake().joints
+        self._tool = self._arm.pose(joints)
+        self._robot.command(np.append(joints, self._gripper))
+        return joints
+
+    def _show(self, now_s: float) -> None:
+        """Publishes what the policy's side needs for its next answer."""
+        begun_now = self._action is not None
+        self._links.snapshots.publish(
+            episode=self._episode,
+            base=self._scheduler.consumed - int(begun_now),
+            captured_at_s=now_s,
+            **self._robot.snapshot(),
+        )
+
+    def _write_log(self, tick: Tick, now_s: float, mode: Mode, state: JointState, command: Vector) -> None:
+        action = self._action
+        self._links.board[Word.CONTROL_TICK] = tick.index
+        self._links.board[Word.CONTROL_MODE] = mode
+        self._log.add(
+            index=tick.index,
+            time_s=now_s,
+            lateness_s=tick.lateness_s,
+            skipped=tick.skipped,
+            work_s=self._clock.now() - now_s,
+            mode=mode,
+            segment=self._segment,
+            episode=self._episode,
+            consumed=self._scheduler.consumed,
+            joints=state.joints,
+            velocity=state.velocity,
+            command=command,
+            start=self._segment_start,
+            target=self._target,
+            tool=self._tool.position,
+            gripper=self._gripper,
+            chunk=action.sequence if action else -1,
+            index_in_chunk=action.index_in_chunk if action else -1,
+            action_age_s=now_s - action.captured_at_s if action else np.nan,
+        )
+
+    def _begin_segment(self) -> None:
+        self._segment += 1
+        self._segment_start = self.safety.limiter.joints
+
+    @property
+    def _arm(self) -> ArmKinematics:
+        assert self._kinematics is not None, "tick() before the first scene"
+        return self._kinematics
+
+
+def build_scheduler(config: ControlConfig, execute_steps: int = 0) -> ChunkScheduler:
+    """Returns the scheduler that `config` names; `execute_steps` limits the actions used of one chunk (0 = all)."""
+    match config.schedule:
+        case Schedule.RECEDING_HORIZON:
+            return RecedingHorizon(1e-3 * config.max_action_age_ms, execute_steps)

@@ -1,0 +1,255 @@
+"""Training batches by step number: gather from memory maps, nothing tokenised or normalised twice."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla.data.jitter import ColorJitterConfig, jitter_colors
+from vla.data.lerobot import Frames
+from vla.data.mixture import Mixture, split_episodes
+from vla.data.stats import ActionStatistics, StateStatistics
+from vla.errors import ConfigError, DatasetError
+from vla.tokenizers.action_bins import ActionBins
+from vla.types import ActionSpec
+
+TextEncoder = Callable[[Sequence[str]], tuple[NDArray[np.int64], NDArray[np.bool_]]]
+
+
+class Split(Enum):
+    """Which episodes."""
+
+    TRAIN = "train"
+    VAL = "val"
+
+
+@dataclass(kw_only=True)
+class TrainBatch:
+    """What one optimiser step sees. B samples, V views, T text tokens, K actions in a chunk, A numbers an action.
+
+    Attributes:
+        images: (B, V, 3, H, W) uint8; channels lie innermost in memory, which convolutions read fastest.
+        text_ids: (B, T) int64, right-padded.
+        text_valid: (B, T) bool, False on padding.
+        state: (B, S) float32, normalised.
+        action_bins: (B, K, A) int64, 0..255.
+        action_valid: (B, K) bool, False on actions the loss shall skip.
+        actions: (B, K, A) float32 in physical units.
+        grounding: (B, 7) float32 where the dataset carries it (see `vla.data.layout.GROUNDING_NAMES`), else None.
+    """
+
+    images: Tensor
+    text_ids: Tensor
+    text_valid: Tensor
+    state: Tensor
+    action_bins: Tensor
+    action_valid: Tensor
+    actions: Tensor
+    grounding: Tensor | None
+
+
+@dataclass(kw_only=True)
+class BatchConfig:
+    """How samples are drawn and what is done to them."""
+
+    weights: list[float] | None = None  # passes per epoch over each dataset; null is one each
+    val_fraction: float = 0.05  # share of scenes held out for validation
+    train_past_end: bool = True  # learn to rest after an episode's end; false leaves those actions out of the loss
+    jitter: ColorJitterConfig | None = None  # colours only, training only
+
+
+class Batches:
+    """Batches of one split over one or several datasets; `at(step)` is a pure function of (seed, step).
+
+    Training walks an endless exact shuffle (`vla.data.mixture`): resuming at a step needs only its number. Validation
+    walks one fixed shuffle from its start and ends with a smaller batch.
+
+    Args:
+        frames: opened datasets, alike in cameras, picture size and widths.
+        spec: which action dimensions are relative (they rest at 0) and which absolute (they rest at their last value).
+        tokenizer: instructions to token rows; called once, with every task text.
+        chunk_length: actions per sample, from the observation's own on.
+
+    Raises:
+        DatasetError: datasets do not fit each other, or the split has no frames.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Frames],
+        action_statistics: ActionStatistics,
+        state_statistics: StateStatistics,
+        tokenizer: TextEncoder,
+        *,
+        spec: ActionSpec,
+        chunk_length: int,
+        batch_size: int,
+        seed: int = 0,
+        split: Split = Split.TRAIN,
+        cfg: BatchConfig | None = None,
+    ) -> None:
+        cfg = cfg or BatchConfig()
+        if not frames or chunk_length < 1 or batch_size < 1:
+            raise ConfigError("batches need at least one dataset, chunk_length >= 1 and batch_size >= 1")
+        _check_alike(frames)
+        self._frames, self._cfg, self._seed = list(frames), cfg, seed
+        self.batch_size, self.chunk_length, self.split = batch_size, chunk_length, split
+        self._offsets = np.cumsum([0, *(len(f) for f in frames)])
+        self._actions = np.concatenate([f.actions for f in frames])
+        self._bins = ActionBins.encode(action_statistics.normalize(self._actions)).astype(np.uint8)
+        self._state = state_statistics.normalize(np.concatenate([f.state for f in frames]))
+        self._grounding = _grounding(frames)
+        self._ends = np.concatenate([f.episode_ends[f.episode_index] + o for f, o in self._with_offsets()])
+        self._is_relative = np.asarray(spec.is_relative)
+        rest = np.zeros((1, spec.width), np.float32)
+        self._rest_bins = ActionBins.encode(action_statistics.normalize(rest)).astype(np.uint8)
+        self._text_rows, self._text_ids, self._text_valid = _tokenize(frames, tokenizer)
+        self._order = Mixture(self._pools(), cfg.weights or [1.0] * len(frames), seed)
+
+    @property
+    def num_samples(self) -> int:
+        """Frames in one epoch of this split."""
+        return len(self._order)
+
+    @property
+    def len_epoch(self) -> int:
+        """Batches in one epoch, the last one smaller or, in training, shared with the next epoch."""
+        return -(-self.num_samples // self.batch_size)
+
+    def at(self, step: int) -> TrainBatch:
+        """Returns the batch of `step`, counted from 0 over all epochs."""
+        if self.split is Split.TRAIN:
+            samples = self._order.take(step * self.batch_size, self.batch_size)
+        else:
+            start = step % self.len_epoch * self.batch_size
+            samples = self._order.take(start, min(self.batch_size, self.num_samples - start))
+        batch = self._gather(samples)
+        jitter = self._cfg.jitter
+        if jitter is not None and jitter.is_on and self.split is Split.TRAIN:
+            generator = torch.Generator().manual_seed(hash((self._seed, step)) & 0x7FFFFFFFFFFFFFFF)
+            batch.images = jitter_colors(batch.images, jitter, generator)
+        return batch
+
+    def prefetch(self, start_step: int, end_step: int, depth: int = 3) -> Iterator[TrainBatch]:
+        """Yields the batches of start_step .. end_step - 1 in order, up to `depth` made ahead by one thread."""
+        ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(depth)
+        stop = threading.Event()
+
+        def make() -> None:
+            for step in range(start_step, end_step):
+                try:
+                    made: TrainBatch | BaseException = self.at(step)
+                except BaseException as error:  # handed to the consumer, who raises it
+                    made = error
+                while not stop.is_set():
+                    try:
+                        ready.put(made, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set() or isinstance(made, BaseException):
+                    return
+
+        maker = threading.Thread(target=make, name="batches", daemon=True)
+        maker.start()
+        try:
+            for _ in range(start_step, end_step):
+                made = ready.get()
+                if isinstance(made, BaseException):
+                    raise made
+                yield made
+        finally:
+            stop.set()
+            maker.join()
+
+    def _gather(self, samples: NDArray[np.int64]) -> TrainBatch:
+        rows = samples[:, None] + np.arange(self.chunk_length)
+        ends = self._ends[samples][:, None]
+        is_past = rows >= ends
+        rows = np.minimum(rows, ends - 1)
+        rests = is_past[..., None] & self._is_relative
+        actions = np.where(rests, np.float32(0), self._actions[rows])
+        bins = np.where(rests, self._rest_bins, self._bins[rows])
+        valid = np.ones_like(is_past) if self._cfg.train_past_end else ~is_past
+        text = self._text_rows[samples]
+        grounding = None if self._grounding is None else torch.from_numpy(self._grounding[samples])
+        return TrainBatch(
+            images=self._images(samples),
+            text_ids=torch.from_numpy(self._text_ids[text]),
+            text_valid=torch.from_numpy(self._text_valid[text]),
+            state=torch.from_numpy(self._state[samples]),
+            action_bins=torch.from_numpy(bins.astype(np.int64)),
+            action_valid=torch.from_numpy(valid),
+            actions=torch.from_numpy(actions),
+            grounding=grounding,
+        )
+
+    def _images(self, samples: NDArray[np.int64]) -> Tensor:
+        cameras = list(self._frames[0].images)
+        height, width, _ = self._frames[0].images[cameras[0]].shape[1:]
+        pictures = np.empty((len(samples), len(cameras), height, width, 3), np.uint8)
+        dataset = np.searchsorted(self._offsets, samples, side="right") - 1
+        for number in np.unique(dataset):
+            chosen = dataset == number
+            rows = samples[chosen] - self._offsets[number]
+            for view, camera in enumerate(cameras):
+                pictures[chosen, view] = self._frames[number].images[camera][rows]
+        return torch.from_numpy(pictures).permute(0, 1, 4, 2, 3)
+
+    def _with_offsets(self) -> list[tuple[Frames, int]]:
+        return list(zip(self._frames, self._offsets[:-1].tolist(), strict=True))
+
+    def _pools(self) -> list[NDArray[np.int64]]:
+        """Returns the frame numbers of this split for each dataset; datasets too small to share are trained on whole."""
+        pools = []
+        for frames, offset in self._with_offsets():
+            held_out = split_episodes(frames.scene, self._cfg.val_fraction, self._seed)
+            wanted = held_out if self.split is Split.VAL else ~held_out
+            pools.append(np.flatnonzero(wanted[frames.episode_index]) + offset)
+        if not sum(len(pool) for pool in pools):
+            raise DatasetError(
+                f"no episode is left for {self.split.value} (val_fraction={self._cfg.val_fraction}, "
+                f"{sum(f.num_episodes for f in self._frames)} episodes); collect more episodes or change val_fraction"
+            )
+        return pools
+
+
+def _check_alike(frames: Sequence[Frames]) -> None:
+    def shape(f: Frames) -> dict[str, object]:
+        sizes = {camera: images.shape[1:] for camera, images in f.images.items()}
+        return {"pictures": sizes, "action": f.actions.shape[1], "state": f.state.shape[1], "fps": f.fps}
+
+    first = shape(frames[0])
+    sizes = set(map(str, first["pictures"].values()))  # type: ignore[attr-defined]
+    if len(sizes) != 1:
+        raise DatasetError(f"{frames[0].root}: cameras differ in size ({first['pictures']}); open it with image_size=")
+    for other in frames[1:]:
+        for name, value in shape(other).items():
+            if value != first[name]:
+                raise DatasetError(f"{other.root} has {name} {value}, {frames[0].root} has {first[name]}; they cannot be mixed")
+
+
+def _grounding(frames: Sequence[Frames]) -> NDArray[np.float32] | None:
+    """Returns grounding for all frames, or None unless every dataset has it."""
+    parts = [f.environment_state for f in frames]
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
+
+
+def _tokenize(
+    frames: Sequence[Frames], tokenizer: TextEncoder
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns the text row of every frame, and the ids and validity of every text row."""
+    tasks = [task for f in frames for task in f.tasks]
+    first_rows = np.cumsum([0, *(len(f.tasks) for f in frames)])
+    ids, valid = tokenizer(tasks)
+    rows = np.concatenate([f.task_index + first for f, first in zip(frames, first_rows[:-1], strict=True)])
+    return rows, ids, valid
