@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if sys.platform == "linux" and "DISPLAY" not in os.environ:
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it once, at import; without a screen its default fails
+    os.environ.setdefault(
+        "MUJOCO_GL", "egl"
+    )  # MuJoCo reads it once, at import; without a screen its default fails
 
 if TYPE_CHECKING:
     from envs.base import TabletopEnv
@@ -20,6 +22,10 @@ __all__ = ["ENVIRONMENT_IDS", "make"]
 ENVIRONMENT_IDS = {
     "vla/Reach-v0": "reach",
     "vla/PickCube-v0": "pick_cube",
+    "vla/PlaceInBowl-v0": "place_in_bowl",
+    "vla/Push-v0": "push",
+    "vla/Stack-v0": "stack",
+    "vla/OpenDrawer-v0": "open_drawer",
     "vla/Tabletop-v0": "tabletop",
 }
 

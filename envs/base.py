@@ -26,7 +26,9 @@ from vla.types import END_EFFECTOR_DELTA_7D
 
 RESET_OPTIONS = ("instruction", "instruction_split", "swap_instruction")
 _STATE_LOW = np.array([-1.5, -1.5, -1.5, -np.pi, -np.pi, -np.pi, 0.0], dtype=np.float32)
-_STATE_HIGH = np.array([1.5, 1.5, 1.5, np.pi, np.pi, np.pi, MAX_GRIP_WIDTH_M + 1e-3], dtype=np.float32)
+_STATE_HIGH = np.array(
+    [1.5, 1.5, 1.5, np.pi, np.pi, np.pi, MAX_GRIP_WIDTH_M + 1e-3], dtype=np.float32
+)
 
 
 class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -43,7 +45,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(END_EFFECTOR_DELTA_7D.rate_hz)}
 
-    def __init__(self, config: EnvConfig | None = None, render_mode: str | None = "rgb_array") -> None:
+    def __init__(
+        self, config: EnvConfig | None = None, render_mode: str | None = "rgb_array"
+    ) -> None:
         self.config = config or EnvConfig()
         self.render_mode = render_mode
         self.scene = Scene(max_image_size=max(self.config.image_size, 64))
@@ -58,7 +62,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._num_steps = 0
         self._has_ended = False
         self.action_space = gymnasium.spaces.Box(
-            np.array(END_EFFECTOR_DELTA_7D.low, np.float32), np.array(END_EFFECTOR_DELTA_7D.high, np.float32)
+            np.array(END_EFFECTOR_DELTA_7D.low, np.float32),
+            np.array(END_EFFECTOR_DELTA_7D.high, np.float32),
         )
         self.observation_space = _observation_space(self.config)
 
@@ -93,7 +98,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         options = _checked_options(options)
         episode_seed = int(self.np_random.integers(2**63)) if seed is None else seed
         scene_rng, words_rng, looks_rng = (
-            np.random.default_rng(stream) for stream in np.random.SeedSequence(episode_seed).spawn(3)
+            np.random.default_rng(stream)
+            for stream in np.random.SeedSequence(episode_seed).spawn(3)
         )
         swaps = bool(options.get("swap_instruction", False))
         self._task = self._draw_task(scene_rng, swaps)
@@ -131,9 +137,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def observe(self) -> dict[str, Any]:
         """Returns the observation of the present state."""
         roll_pitch_yaw = to_rpy(self.scene.tool_rotation @ HOME_ROTATION.T)
-        state = np.concatenate([self.scene.tool_position, roll_pitch_yaw, [self.scene.grip_width_m]])
+        state = np.concatenate(
+            [self.scene.tool_position, roll_pitch_yaw, [self.scene.grip_width_m]]
+        )
         return {
-            "images": {camera: self._pictures.color(self.scene.data, camera) for camera in self.config.cameras},
+            "images": {
+                camera: self._pictures.color(self.scene.data, camera)
+                for camera in self.config.cameras
+            },
             "state": state.astype(np.float32),
             "instruction": self._instruction,
         }
@@ -163,7 +174,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         names = list(self._tasks)
         return self._tasks[names[int(rng.integers(len(names)))]]
 
-    def _arrange(self, task: Task, scene_rng: np.random.Generator, looks_rng: np.random.Generator) -> None:
+    def _arrange(
+        self, task: Task, scene_rng: np.random.Generator, looks_rng: np.random.Generator
+    ) -> None:
         strength = STRENGTHS[self.config.randomization]
         self._looks.draw(strength, looks_rng)
         start = draw_start_pose(strength, scene_rng)
@@ -202,7 +215,9 @@ def _checked_options(options: dict[str, Any] | None) -> dict[str, Any]:
     if split not in SPLITS:
         raise ConfigError(unknown_name("instruction_split", split, SPLITS))
     if len(str(options.get("instruction", ""))) > MAX_INSTRUCTION_LENGTH:
-        raise ConfigError(f"the instruction is longer than {MAX_INSTRUCTION_LENGTH} characters; shorten it")
+        raise ConfigError(
+            f"the instruction is longer than {MAX_INSTRUCTION_LENGTH} characters; shorten it"
+        )
     return options
 
 
@@ -215,7 +230,8 @@ def _observation_space(config: EnvConfig) -> gymnasium.spaces.Dict:
             ),
             "state": gymnasium.spaces.Box(_STATE_LOW, _STATE_HIGH),
             "instruction": gymnasium.spaces.Text(
-                MAX_INSTRUCTION_LENGTH, charset=string.ascii_letters + string.digits + string.punctuation + " "
+                MAX_INSTRUCTION_LENGTH,
+                charset=string.ascii_letters + string.digits + string.punctuation + " ",
             ),
         }
     )

@@ -38,11 +38,17 @@ class CameraPlacement:
 PLACEMENTS: dict[str, CameraPlacement] = {
     # Across the table from the arm, so that the hand never hides what it reaches for; the workspace fills the picture.
     "front": CameraPlacement(
-        position_m=(1.10, 0.0, 0.62), target_m=(0.470, 0.0, 0.070), up=(0.0, 0.0, 1.0), field_of_view_deg=33.0
+        position_m=(1.10, 0.0, 0.62),
+        target_m=(0.470, 0.0, 0.070),
+        up=(0.0, 0.0, 1.0),
+        field_of_view_deg=33.0,
     ),
     # On the far side of the hand, looking back past the fingertips: the object stays in view until the fingers close on it.
     "wrist": CameraPlacement(
-        position_m=(0.060, 0.0, 0.030), target_m=(0.0, 0.0, 0.300), up=(1.0, 0.0, 0.0), field_of_view_deg=75.0
+        position_m=(0.060, 0.0, 0.030),
+        target_m=(0.0, 0.0, 0.300),
+        up=(1.0, 0.0, 0.0),
+        field_of_view_deg=75.0,
     ),
 }
 
@@ -90,20 +96,25 @@ class Pictures:
 
     def _ready(self) -> mujoco.Renderer:
         if self._renderer is None:
-            size = self._image_size
-            try:
-                self._renderer = mujoco.Renderer(self._model, height=size, width=size)
-            except Exception as error:  # the GL back ends raise whatever they met first, even AttributeError
-                raise ConfigError(
-                    f"no off-screen renderer ({type(error).__name__}: {error}); on Debian or Ubuntu run "
-                    "`apt-get install -y libegl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
-                ) from error
-            # Interpreter shutdown would free the GL context too late and complain; a finalizer runs before that.
+            self._renderer = _make_renderer(self._model, self._image_size)
+            # Interpreter shutdown would free the GL context too late and complain; this runs before.
             self._finalizer = weakref.finalize(self, self._renderer.close)
         return self._renderer
 
 
-def project(data: mujoco.MjData, camera_id: int, field_of_view_deg: float, point: Vector) -> tuple[float, float] | None:
+def _make_renderer(model: mujoco.MjModel, image_size: int) -> mujoco.Renderer:
+    try:
+        return mujoco.Renderer(model, height=image_size, width=image_size)
+    except Exception as error:
+        raise ConfigError(
+            f"no off-screen renderer ({type(error).__name__}: {error}); on Debian or Ubuntu run "
+            "`apt-get install -y libegl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
+        ) from error
+
+
+def project(
+    data: mujoco.MjData, camera_id: int, field_of_view_deg: float, point: Vector
+) -> tuple[float, float] | None:
     """Returns (u, v) in picture shares, (0, 0) the top left corner, or None when `point` (3,) m is behind the camera."""
     rotation = data.cam_xmat[camera_id].reshape(3, 3)
     right, up, backwards = rotation.T @ (point - data.cam_xpos[camera_id])

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from envs.arms import FINGER_TRAVEL_M, HOME_ROTATION, JOINT_SPEED, NUM_JOINTS, SERVO_LAG_S
 from envs.kinematics import ArmKinematics
-from envs.rotations import Matrix, Vector, from_rotation_vector, from_rpy, to_rotation_vector, to_rpy
+from envs.rotations import (
+    Matrix,
+    Vector,
+    from_rotation_vector,
+    from_rpy,
+    to_rotation_vector,
+    to_rpy,
+)
 from envs.scene import Scene
 from vla.types import END_EFFECTOR_DELTA_7D
 
@@ -49,7 +56,9 @@ class ToolController:
         rotation = from_rotation_vector(action[3:6].astype(np.float64)) @ rotation
         self.move_to(position + action[:3], rotation, float(action[6]), END_EFFECTOR_DELTA_7D.dt_s)
 
-    def move_to(self, position: Vector, rotation: Matrix, gripper: float, duration_s: float) -> None:
+    def move_to(
+        self, position: Vector, rotation: Matrix, gripper: float, duration_s: float
+    ) -> None:
         """Simulates `duration_s` of motion to a tool pose, which is first brought into the workspace.
 
         Args:
@@ -63,7 +72,9 @@ class ToolController:
         goal = self._kinematics.solve(self._joints, self._position, self._rotation)
         change = goal - self._joints
         hurry = float((np.abs(change) / (JOINT_SPEED * duration_s)).max())
-        if hurry > 1.0:  # faster than the motors turn: go that way as far as they do, and take that as the target
+        if (
+            hurry > 1.0
+        ):  # faster than the motors turn: go that way as far as they do, and take that as the target
             change /= hurry
             self._position, self._rotation = self._kinematics.tool_pose(self._joints + change)
         self._simulate(change, gripper, duration_s)
@@ -90,7 +101,9 @@ class ToolController:
         for substep in range(1, num_substeps + 1):
             data.ctrl[:NUM_JOINTS] = ahead + change * (substep / num_substeps)
             mujoco.mj_step(model, data)
-        mujoco.mj_kinematics(model, data)  # poses of the new state; mj_step leaves those of the one before
+        mujoco.mj_kinematics(
+            model, data
+        )  # poses of the new state; mj_step leaves those of the one before
         mujoco.mj_camlight(model, data)
 
 

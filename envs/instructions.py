@@ -70,10 +70,18 @@ PHRASINGS: dict[str, Phrasings] = {
             "place the {object} onto the {reference}",
             "pick up the {object} and stack it on the {reference}",
         ),
-        held_out=("place the {object} on top of the {reference}", "build a tower with the {object} on the {reference}"),
+        held_out=(
+            "place the {object} on top of the {reference}",
+            "build a tower with the {object} on the {reference}",
+        ),
     ),
     "open_drawer": Phrasings(
-        train=("open the drawer", "pull the drawer open", "pull the handle of the drawer", "slide the drawer open"),
+        train=(
+            "open the drawer",
+            "pull the drawer open",
+            "pull the handle of the drawer",
+            "slide the drawer open",
+        ),
         held_out=("pull open the drawer", "open up the cabinet"),
     ),
 }

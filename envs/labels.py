@@ -40,7 +40,9 @@ def ground(scene: Scene, position: Vector, geoms: frozenset[int]) -> Grounding:
         pixels[name] = project(scene.data, camera, opening, position) or (-1.0, -1.0)
         visible[name] = any(_sees(scene, camera, opening, probe, geoms) for probe in probes)
     return Grounding(
-        target_from_tool=(position - scene.tool_position).astype(np.float32), pixels=pixels, visible=visible
+        target_from_tool=(position - scene.tool_position).astype(np.float32),
+        pixels=pixels,
+        visible=visible,
     )
 
 

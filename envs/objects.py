@@ -11,7 +11,9 @@ class Shape(StrEnum):
 
     CUBE = "cube"
     CYLINDER = "cylinder"
-    BLOCK = "block"  # elongated: can only be grasped across its short side, so the wrist has to turn
+    BLOCK = (
+        "block"  # elongated: can only be grasped across its short side, so the wrist has to turn
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,25 @@ class ShapeGeometry:
 
 SHAPES: dict[Shape, ShapeGeometry] = {
     Shape.CUBE: ShapeGeometry(
-        geom_type="box", size_m=(0.02, 0.02, 0.02), half_height_m=0.02, grip_width_m=0.04, symmetry_rad=1.5707963
+        geom_type="box",
+        size_m=(0.02, 0.02, 0.02),
+        half_height_m=0.02,
+        grip_width_m=0.04,
+        symmetry_rad=1.5707963,
     ),
     Shape.CYLINDER: ShapeGeometry(
-        geom_type="cylinder", size_m=(0.02, 0.02), half_height_m=0.02, grip_width_m=0.04, symmetry_rad=0.0
+        geom_type="cylinder",
+        size_m=(0.02, 0.02),
+        half_height_m=0.02,
+        grip_width_m=0.04,
+        symmetry_rad=0.0,
     ),
     Shape.BLOCK: ShapeGeometry(
-        geom_type="box", size_m=(0.045, 0.015, 0.015), half_height_m=0.015, grip_width_m=0.03, symmetry_rad=3.1415927
+        geom_type="box",
+        size_m=(0.045, 0.015, 0.015),
+        half_height_m=0.015,
+        grip_width_m=0.03,
+        symmetry_rad=3.1415927,
     ),
 }
 

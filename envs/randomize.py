@@ -10,7 +10,8 @@ import numpy as np
 from envs.arms import HOME_ROTATION
 from envs.cameras import PLACEMENTS
 from envs.rotations import Matrix, Vector, from_rotation_vector, from_rpy
-from envs.scene import TABLE_MATERIALS, Scene
+from envs.scene import Scene
+from envs.scene_xml import TABLE_MATERIALS
 
 START_POSITION_M = np.array([0.46, 0.0, 0.20])
 
@@ -95,7 +96,9 @@ class Looks:
         self._model.light_diffuse[self._key] = self._light_diffuse * gain[0] * tint
         self._model.vis.headlight.ambient[:] = self._ambient * gain[1]
 
-    def _draw_camera(self, name: str, camera: int, strength: Strength, rng: np.random.Generator) -> None:
+    def _draw_camera(
+        self, name: str, camera: int, strength: Strength, rng: np.random.Generator
+    ) -> None:
         share = 1.0 if name == "front" else 0.2  # a wrist camera is bolted on
         shift = share * strength.camera_shift_m * rng.uniform(-1.0, 1.0, 3)
         turn = from_rotation_vector(strength.camera_turn_rad * rng.uniform(-1.0, 1.0, 3))
@@ -108,7 +111,11 @@ class Looks:
     def _draw_table(self, strength: Strength, rng: np.random.Generator) -> None:
         drawn = int(rng.integers(len(self._materials)))
         pattern = drawn if strength.table_gain > 0 else 0
-        tint = 1.0 + strength.table_tint * rng.uniform(-1.0, 1.0, 3) + strength.table_gain * rng.uniform(-1.0, 1.0)
+        tint = (
+            1.0
+            + strength.table_tint * rng.uniform(-1.0, 1.0, 3)
+            + strength.table_gain * rng.uniform(-1.0, 1.0)
+        )
         material = self._materials[pattern]
         self._model.geom_matid[self._table] = material
         rgba = self._table_rgba[pattern].copy()

@@ -45,7 +45,11 @@ def from_rotation_vector(vector: Vector) -> Matrix:
 def to_rotation_vector(rotation: Matrix) -> Vector:
     """Returns (3,) axis times angle, angle in [0, pi]; exact up to half a turn less a microradian."""
     twice_sine = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
     )
     sine = 0.5 * float(np.linalg.norm(twice_sine))
     cosine = 0.5 * (float(np.trace(rotation)) - 1.0)
@@ -65,4 +69,4 @@ def look_at(position: Vector, target: Vector, up: Vector) -> Matrix:
     backwards = backwards / np.linalg.norm(backwards)
     right = np.cross(up, backwards)
     right = right / np.linalg.norm(right)
-    return np.stack([right, np.cross(backwards, right), backwards], axis=1)
+    return np.array([right, np.cross(backwards, right), backwards], dtype=np.float64).T

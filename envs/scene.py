@@ -8,28 +8,23 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.arms import (
-    FINGER_TRAVEL_M,
-    HOME_JOINTS,
-    MAX_GRIP_WIDTH_M,
-    NUM_JOINTS,
-    panda_actuators_xml,
-    panda_assets_xml,
-    panda_xml,
-)
-from envs.cameras import camera_xml
-from envs.fixtures import DRAWER_TRAVEL_M, FIXTURES, fixtures_xml
-from envs.objects import COLORS, OBJECT_MASS_KG, SHAPES, ObjectSpec, Shape
+from envs.arms import FINGER_TRAVEL_M, HOME_JOINTS, MAX_GRIP_WIDTH_M, NUM_JOINTS
+from envs.fixtures import DRAWER_TRAVEL_M, FIXTURES
+from envs.objects import COLORS, SHAPES, ObjectSpec, Shape
 from envs.rotations import Matrix, Vector
+from envs.scene_xml import NUM_SLOTS, scene_xml, shapes_xml
 
-PHYSICS_DT_S = 0.0025  # a whole number of steps fits both the 10 Hz of a policy and a 100 Hz servo
-NUM_SLOTS = 5  # objects that can lie on the table at once
-TABLE_MATERIALS = ("table_plain", "table_wood", "table_checker")
 _PARKING_M = np.array([-3.0, 0.0, 2.0])  # behind the arm, out of every picture
 # What a body and its one geom take from their shape: copied from a compiled prototype when a slot changes shape.
 _GEOM_FIELDS = ("geom_type", "geom_size", "geom_rbound", "geom_aabb")
-_BODY_FIELDS = ("body_mass", "body_inertia", "body_iquat", "body_invweight0", "body_subtreemass", "body_sameframe")
-_OBJECT_CONTACT = 'contype="2" conaffinity="3" condim="3" friction="1.5 0.02 0.0001" solref="0.005 1"'
+_BODY_FIELDS = (
+    "body_mass",
+    "body_inertia",
+    "body_iquat",
+    "body_invweight0",
+    "body_subtreemass",
+    "body_sameframe",
+)
 
 
 class Scene:
@@ -41,22 +36,29 @@ class Scene:
     """
 
     def __init__(self, max_image_size: int = 640) -> None:
-        self.model = mujoco.MjModel.from_xml_string(_scene_xml(max_image_size))
+        self.model = mujoco.MjModel.from_xml_string(scene_xml(max_image_size))
         self.data = mujoco.MjData(self.model)
         self.objects: list[ObjectSpec] = []
         self.fixtures: set[str] = set()
         model = self.model
-        self._prototypes = _shape_prototypes()
+        self._prototypes = mujoco.MjModel.from_xml_string(shapes_xml())
         self._object_bodies = [model.body(f"object{slot}").id for slot in range(NUM_SLOTS)]
         self._object_geoms = [int(model.body_geomadr[body]) for body in self._object_bodies]
-        self._object_qpos = [int(model.jnt_qposadr[model.body_jntadr[body]]) for body in self._object_bodies]
+        self._object_qpos = [
+            int(model.jnt_qposadr[model.body_jntadr[body]]) for body in self._object_bodies
+        ]
         self._object_dofs = [int(model.body_dofadr[body]) for body in self._object_bodies]
         self._fixture_geoms = {name: _geoms_below(model, model.body(name).id) for name in FIXTURES}
-        self._fixture_alpha = {name: model.geom_rgba[geoms, 3].copy() for name, geoms in self._fixture_geoms.items()}
-        self._finger_qpos = [int(model.joint(f"finger_{side}").qposadr[0]) for side in ("left", "right")]
+        self._fixture_alpha = {
+            name: model.geom_rgba[geoms, 3].copy() for name, geoms in self._fixture_geoms.items()
+        }
+        self._finger_qpos = [
+            int(model.joint(f"finger_{side}").qposadr[0]) for side in ("left", "right")
+        ]
         self._drawer_qpos = int(model.joint("drawer").qposadr[0])
         self._tool = model.site("tool").id
         self._handle = model.site("handle").id
+        self.handle_geoms = frozenset({model.geom("handle").id})
         self._pads = [model.geom(f"{side}_pad").id for side in ("left", "right")]
 
     # ---- arranging -------------------------------------------------------------------------------------------------
@@ -77,7 +79,11 @@ class Scene:
     def add_object(self, spec: ObjectSpec, xy: Vector, yaw: float) -> int:
         """Lays an object on the table and returns its slot number; `xy` (2,) m in the base frame."""
         slot = len(self.objects)
-        body, geom, start = self._object_bodies[slot], self._object_geoms[slot], self._object_qpos[slot]
+        body, geom, start = (
+            self._object_bodies[slot],
+            self._object_geoms[slot],
+            self._object_qpos[slot],
+        )
         self.objects.append(spec)
         self._take_shape(slot, spec.shape)
         self.model.geom_rgba[geom] = (*COLORS[spec.color], 1.0)
@@ -126,9 +132,10 @@ class Scene:
         return self.data.xpos[self._object_bodies[slot]].copy()
 
     def object_yaw(self, slot: int) -> float:
-        """Returns the angle of the object's own x axis about the vertical, rad."""
-        rotation = self.data.xmat[self._object_bodies[slot]]
-        return math.atan2(rotation[3], rotation[0])
+        """Returns the angle of the object's own x axis about the vertical, rad; of its y axis if x stands upright."""
+        rotation = self.data.xmat[self._object_bodies[slot]].reshape(3, 3)
+        lying = rotation[:, 0] if abs(rotation[2, 0]) < 0.7 else rotation[:, 1]
+        return math.atan2(lying[1], lying[0])
 
     def object_speed(self, slot: int) -> float:
         """Returns the speed of the object's centre, m/s."""
@@ -137,7 +144,10 @@ class Scene:
 
     def object_height(self, slot: int) -> float:
         """Returns how far the object is above its place on the table, m."""
-        return float(self.data.xpos[self._object_bodies[slot]][2]) - self.objects[slot].geometry.half_height_m
+        return (
+            float(self.data.xpos[self._object_bodies[slot]][2])
+            - self.objects[slot].geometry.half_height_m
+        )
 
     def fixture_position(self, name: str) -> Vector:
         """Returns (3,) m, the middle of the fixture's foot."""
@@ -190,33 +200,43 @@ class Scene:
 
     def _take_shape(self, slot: int, shape: Shape) -> None:
         prototype, number = self._prototypes, list(SHAPES).index(shape)
-        body, geom, dof = self._object_bodies[slot], self._object_geoms[slot], self._object_dofs[slot]
+        body, geom, dof = (
+            self._object_bodies[slot],
+            self._object_geoms[slot],
+            self._object_dofs[slot],
+        )
         proto_body, proto_dof = number + 1, 6 * number
         for name in _GEOM_FIELDS:
             getattr(self.model, name)[geom] = getattr(prototype, name)[number]
         for name in _BODY_FIELDS:
             getattr(self.model, name)[body] = getattr(prototype, name)[proto_body]
-        self.model.dof_invweight0[dof : dof + 6] = prototype.dof_invweight0[proto_dof : proto_dof + 6]
-        self.model.bvh_aabb[self.model.body_bvhadr[body]] = prototype.bvh_aabb[prototype.body_bvhadr[proto_body]]
+        self.model.dof_invweight0[dof : dof + 6] = prototype.dof_invweight0[
+            proto_dof : proto_dof + 6
+        ]
+        self.model.bvh_aabb[self.model.body_bvhadr[body]] = prototype.bvh_aabb[
+            prototype.body_bvhadr[proto_body]
+        ]
 
     def _park(self, slot: int) -> None:
         start = self._object_qpos[slot]
         self.model.body_gravcomp[self._object_bodies[slot]] = 1.0
         self.model.geom_rgba[self._object_geoms[slot], 3] = 0.0
-        self.data.qpos[start : start + 7] = (*(_PARKING_M + (0.0, 0.3 * slot, 0.0)), 1.0, 0.0, 0.0, 0.0)
+        self.data.qpos[start : start + 7] = (
+            *(_PARKING_M + (0.0, 0.3 * slot, 0.0)),
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+        )
 
     def _hide(self, name: str) -> None:
-        self.model.body_pos[self.model.body(name).id] = _PARKING_M - (0.0, 1.0 + FIXTURES.index(name), 0.0)
+        self.model.body_pos[self.model.body(name).id] = _PARKING_M - (
+            0.0,
+            1.0 + FIXTURES.index(name),
+            0.0,
+        )
         self.model.body_quat[self.model.body(name).id] = (1.0, 0.0, 0.0, 0.0)
         self.model.geom_rgba[self._fixture_geoms[name], 3] = 0.0
-
-
-def _shape_prototypes() -> mujoco.MjModel:
-    bodies = "".join(
-        f'<body><freejoint/><geom type="{shape.geom_type}" size="{" ".join(map(str, shape.size_m))}" mass="{OBJECT_MASS_KG}"/></body>'
-        for shape in SHAPES.values()
-    )
-    return mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
 
 
 def _geoms_below(model: mujoco.MjModel, root: int) -> NDArray[np.int64]:
@@ -226,41 +246,3 @@ def _geoms_below(model: mujoco.MjModel, root: int) -> NDArray[np.int64]:
         return body == root
 
     return np.array([geom for geom in range(model.ngeom) if is_below(int(model.geom_bodyid[geom]))])
-
-
-def _scene_xml(max_image_size: int) -> str:
-    slots = "".join(
-        f'<body name="object{slot}" pos="{-3.0 - slot} 0 2" gravcomp="1"><freejoint/>'
-        f'<geom type="box" size="0.02 0.02 0.02" mass="{OBJECT_MASS_KG}" material="paint" {_OBJECT_CONTACT}/></body>'
-        for slot in range(NUM_SLOTS)
-    )
-    return f"""
-<mujoco model="tabletop">
-  <compiler angle="radian" autolimits="true"/>
-  <option timestep="{PHYSICS_DT_S}" integrator="implicitfast" iterations="30" ls_iterations="20"/>
-  <statistic extent="1" center="0.5 0 0.1"/>
-  <visual>
-    <global offwidth="{max_image_size}" offheight="{max_image_size}"/>
-    <quality offsamples="0" shadowsize="0" numslices="12" numstacks="6" numquads="1"/>
-    <headlight ambient="0.35 0.35 0.35" diffuse="0.25 0.25 0.25" specular="0 0 0"/>
-    <map znear="0.01" zfar="10"/>
-  </visual>
-  <asset>{panda_assets_xml()}
-    <texture name="sky" type="skybox" builtin="gradient" rgb1="0.62 0.66 0.70" rgb2="0.35 0.38 0.42" width="32" height="192"/>
-    <texture name="wood" type="2d" builtin="gradient" rgb1="0.95 0.90 0.84" rgb2="0.78 0.72 0.66" width="64" height="64"/>
-    <texture name="checker" type="2d" builtin="checker" rgb1="0.92 0.92 0.92" rgb2="0.80 0.80 0.80" width="64" height="64"/>
-    <material name="paint" specular="0.1" shininess="0.1"/>
-    <material name="table_plain" rgba="0.62 0.58 0.54 1" specular="0" shininess="0"/>
-    <material name="table_wood" texture="wood" texrepeat="5 1" rgba="0.70 0.62 0.55 1" specular="0" shininess="0"/>
-    <material name="table_checker" texture="checker" texrepeat="8 8" rgba="0.66 0.64 0.62 1" specular="0" shininess="0"/>
-  </asset>
-  <worldbody>
-    <light name="key" pos="0.9 0.5 1.6" dir="-0.3 -0.35 -1" directional="true" diffuse="0.55 0.55 0.55" specular="0.1 0.1 0.1" castshadow="false"/>
-    {camera_xml("front")}
-    <geom name="table" type="plane" pos="0.35 0 0" size="0.55 0.8 0.1" material="table_plain" contype="0" conaffinity="3" friction="0.6 0.01 0.0001"/>
-    {panda_xml(hand_extras=camera_xml("wrist"))}
-    {slots}
-    {fixtures_xml()}
-  </worldbody>
-  {panda_actuators_xml()}
-</mujoco>"""

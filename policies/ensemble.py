@@ -1,4 +1,7 @@
-"""Temporal ensembling: every action is the average of all the chunks that foresaw it (ACT, arXiv 2304.13705, section 4.1)."""
+"""Temporal ensembling: every action is the average of all the chunks that foresaw it.
+
+Source: ACT, arXiv 2304.13705, section 4.1.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ class TemporalEnsemble:
 
     def __init__(self, decay: float) -> None:
         self._decay = decay
-        self._chunks: list[FloatArray] = []  # oldest first; row 0 is each one's action for the present step
+        self._chunks: list[
+            FloatArray
+        ] = []  # oldest first; row 0 is each one's action for the present step
 
     def reset(self) -> None:
         """Forgets the chunks of the last episode."""

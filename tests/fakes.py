@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,11 +66,13 @@ class FakePolicy:
     noise: float = 0.0
     chunk_length: int = 1
     seen: list[Observation] = field(default_factory=list)
+    reset_seeds: list[int | None] = field(default_factory=list)
 
     action_spec = END_EFFECTOR_DELTA_7D
     camera_names = ("front", "wrist")
 
     def reset(self, seed: int | None = None) -> None:
+        self.reset_seeds.append(seed)
         self._rng = np.random.default_rng(seed)
 
     def act(self, observation: Observation) -> ActionChunk:
@@ -78,6 +81,9 @@ class FakePolicy:
         actions[:, 0] = -self.gain * observation.state[0] + self._rng.normal(0, self.noise)
         actions[:, 6] = 1.0
         return ActionChunk(actions=actions, captured_at_s=observation.captured_at_s)
+
+    def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        return [self.act(observation) for observation in observations]
 
 
 def make_noisy_policy(env: FakeEnv, gain: float = 0.3) -> FakePolicy:

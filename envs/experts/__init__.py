@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.base import TabletopEnv
+from envs.experts.carry import place_in_bowl, stack
+from envs.experts.drawer import open_drawer
 from envs.experts.perturbation import EnvNoise, Perturbation
 from envs.experts.pick import pick, reach
+from envs.experts.push import push
 from envs.scene import Scene
 from envs.tasks.task import Goal
 from vla.errors import ConfigError
@@ -21,6 +24,10 @@ __all__ = ["EXPERTS", "EnvNoise", "Expert", "Perturbation", "make_expert"]
 EXPERTS: dict[str, Callable[[Scene, Goal], NDArray[np.float32]]] = {
     "reach": reach,
     "pick_cube": pick,
+    "place_in_bowl": place_in_bowl,
+    "push": push,
+    "stack": stack,
+    "open_drawer": open_drawer,
 }
 
 

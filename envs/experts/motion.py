@@ -14,7 +14,9 @@ from envs.scene import Scene
 from vla.types import END_EFFECTOR_DELTA_7D
 
 OPEN, CLOSED = 1.0, 0.0
-CLEARANCE_M = 0.08  # tool height over an object at which the open gripper passes over its neighbours
+CLEARANCE_M = (
+    0.08  # tool height over an object at which the open gripper passes over its neighbours
+)
 _FUNNEL_SLOPE = 2.5  # the approach: metres of height per metre of misalignment
 _ALIGNED_M = 0.008
 _ALIGNED_RAD = 0.12
@@ -24,7 +26,9 @@ _MAX_TURN_RAD = END_EFFECTOR_DELTA_7D.high[3]
 Action = NDArray[np.float32]
 
 
-def move(scene: Scene, position: Vector, yaw: float, gripper: float, max_step_m: float = _MAX_STEP_M) -> Action:
+def move(
+    scene: Scene, position: Vector, yaw: float, gripper: float, max_step_m: float = _MAX_STEP_M
+) -> Action:
     """Returns the action (7,) that goes straight to a tool position (3,) m and yaw, upright, as fast as allowed."""
     shift = position - scene.tool_position
     shift = shift * min(1.0, max_step_m / max(float(np.abs(shift).max()), 1e-9))
@@ -74,7 +78,11 @@ def grasp(scene: Scene, slot: int) -> Action:
         return move(scene, goal, yaw, CLOSED)
     if is_closing:  # the fingers would come down on the object
         goal = goal + (0.0, 0.0, 0.06 if off_xy < 0.05 else CLEARANCE_M)
-        return move(scene, goal, yaw, OPEN) if scene.tool_position[2] > goal[2] - 0.03 else rise(scene, goal[2], OPEN)
+        return (
+            move(scene, goal, yaw, OPEN)
+            if scene.tool_position[2] > goal[2] - 0.03
+            else rise(scene, goal[2], OPEN)
+        )
     misaligned = max(off_xy - 0.5 * _ALIGNED_M, 0.03 * (off_yaw - _ALIGNED_RAD), 0.0)
     return descend(scene, goal, yaw, OPEN, height=min(CLEARANCE_M, _FUNNEL_SLOPE * misaligned))
 

@@ -22,7 +22,9 @@ class EnvNoise:
     push_max_steps: int = 4
     push_m: float = 0.03  # length of each step of a push, in a random direction
     push_rad: float = 0.1  # and its turn about a random axis
-    gripper_probability: float = 0.3  # that a push also turns the gripper command around, for its first step
+    gripper_probability: float = (
+        0.3  # that a push also turns the gripper command around, for its first step
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.push_min_steps <= self.push_max_steps:

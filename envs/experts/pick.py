@@ -12,13 +12,11 @@ _CARRY_HEIGHT_M = 0.13
 
 def reach(scene: Scene, goal: Goal) -> Action:
     """Returns the next action (7,) towards the point over the named object."""
-    assert goal.target is not None
     return move(scene, point_above(scene, goal.target), grasp_yaw(scene, goal.target), OPEN)
 
 
 def pick(scene: Scene, goal: Goal) -> Action:
     """Returns the next action (7,) of grasping and lifting the named object."""
-    assert goal.target is not None
     if scene.is_held(goal.target):
         return rise(scene, _CARRY_HEIGHT_M, CLOSED)
     return grasp(scene, goal.target)

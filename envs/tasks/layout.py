@@ -29,12 +29,19 @@ class Layout:
         """Keeps objects' centres at least `clearance_m` away from `xy` (2,)."""
         self._taken.append((xy, clearance_m))
 
-    def free_place(self, low: Vector = TABLE_LOW_M, high: Vector = TABLE_HIGH_M, clearance_m: float = SEPARATION_M) -> Vector:
+    def free_place(
+        self,
+        low: Vector = TABLE_LOW_M,
+        high: Vector = TABLE_HIGH_M,
+        clearance_m: float = SEPARATION_M,
+    ) -> Vector:
         """Returns a uniform place (2,) m in the box that keeps every clearance, or the best of many tries."""
         tries = self._rng.uniform(low, high, size=(_ATTEMPTS, 2))
         margin = np.full(_ATTEMPTS, np.inf)
         for xy, clearance in self._taken:
-            margin = np.minimum(margin, np.linalg.norm(tries - xy, axis=1) - max(clearance, clearance_m))
+            margin = np.minimum(
+                margin, np.linalg.norm(tries - xy, axis=1) - max(clearance, clearance_m)
+            )
         fits = margin >= 0.0
         return tries[int(np.argmax(fits))] if fits.any() else tries[int(np.argmax(margin))]
 
@@ -52,10 +59,15 @@ class Layout:
 def draw_specs(rng: np.random.Generator, shapes: Sequence[Shape]) -> list[ObjectSpec]:
     """Returns one object per shape, all of different colours."""
     colors = rng.permutation(list(COLORS))
-    return [ObjectSpec(shape=shape, color=str(color)) for shape, color in zip(shapes, colors, strict=False)]
+    return [
+        ObjectSpec(shape=shape, color=str(color))
+        for shape, color in zip(shapes, colors, strict=False)
+    ]
 
 
-def draw_distractors(rng: np.random.Generator, count: int, used: Sequence[ObjectSpec]) -> list[ObjectSpec]:
+def draw_distractors(
+    rng: np.random.Generator, count: int, used: Sequence[ObjectSpec]
+) -> list[ObjectSpec]:
     """Returns up to `count` objects whose names differ from those in `used` and from each other.
 
     Colours may repeat: "the red cube" is then told from a red cylinder by its shape alone.

@@ -8,7 +8,15 @@ from envs.objects import Shape
 from envs.rotations import Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
-from envs.tasks.task import GripHistory, Goal, Outcome, Streak, is_out_of_reach, object_focus, object_goals
+from envs.tasks.task import (
+    Goal,
+    GripHistory,
+    Outcome,
+    Streak,
+    is_out_of_reach,
+    object_focus,
+    object_goals,
+)
 
 LIFT_M = 0.05
 _SETTLE_STEPS = 5  # half a second in the air
@@ -22,19 +30,19 @@ class PickCube:
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
         cubes = draw_specs(rng, [Shape.CUBE] * self._NUM_CUBES)
-        Layout(scene, rng).add_all([*cubes, *draw_distractors(rng, num_distractors, cubes)], _MAX_YAW_RAD)
+        Layout(scene, rng).add_all(
+            [*cubes, *draw_distractors(rng, num_distractors, cubes)], _MAX_YAW_RAD
+        )
 
     def goals(self, scene: Scene) -> list[Goal]:
         return object_goals(scene, range(self._NUM_CUBES))
 
     def begin(self, scene: Scene, goal: Goal) -> None:
-        assert goal.target is not None
         self.goal = goal
         self._in_the_air = {slot: Streak(_SETTLE_STEPS) for slot in range(len(scene.objects))}
         self._grip = GripHistory(goal.target)
 
     def judge(self, scene: Scene) -> Outcome:
-        assert self.goal.target is not None
         self._grip.update(scene)
         outcome = Outcome.DROPPED if is_out_of_reach(scene, self.goal.target) else Outcome.RUNNING
         for slot, streak in self._in_the_air.items():

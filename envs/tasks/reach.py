@@ -20,7 +20,9 @@ class Reach:
     _NUM_OBJECTS = 3
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
-        specs = draw_specs(rng, [list(Shape)[int(rng.integers(len(Shape)))] for _ in range(self._NUM_OBJECTS)])
+        specs = draw_specs(
+            rng, [list(Shape)[int(rng.integers(len(Shape)))] for _ in range(self._NUM_OBJECTS)]
+        )
         Layout(scene, rng).add_all([*specs, *draw_distractors(rng, num_distractors, specs)])
 
     def goals(self, scene: Scene) -> list[Goal]:

@@ -11,6 +11,7 @@ import numpy as np
 from envs.rotations import Vector
 from envs.scene import Scene
 
+NO_SLOT = -1
 STILL_M_S = 0.02  # an object slower than this has come to rest
 
 
@@ -28,13 +29,13 @@ class Goal:
     """One thing that can be asked for on the present table.
 
     Attributes:
-        target: slot of the named object; None when the task has no object (the drawer).
+        target: slot of the named object; NO_SLOT when the task names none (the drawer).
         reference: slot of a second object the sentence names, if any.
         words: what fills the sentence's {object} and {reference}.
     """
 
-    target: int | None
-    reference: int | None = None
+    target: int = NO_SLOT
+    reference: int = NO_SLOT
     words: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -93,7 +94,6 @@ def object_goals(scene: Scene, slots: range) -> list[Goal]:
 
 def object_focus(scene: Scene, goal: Goal) -> tuple[Vector, frozenset[int]]:
     """Returns centre and geom of the goal's object."""
-    assert goal.target is not None
     return scene.object_position(goal.target), frozenset({scene.object_geom(goal.target)})
 
 

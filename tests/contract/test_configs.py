@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vla.cli import config
-from vla.cli.main import VERBS
+from vla.cli.verbs import VERBS
 from vla.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""From config dataclasses to the things they name: every choice is an explicit case, every import waits for its case."""
+"""From config dataclasses to the things they name: every choice is an explicit case and imports only what it needs."""
 
 from __future__ import annotations
 
@@ -60,12 +60,19 @@ def find_checkpoint(name_or_path: str) -> Path:
         return shipped[name_or_path]
     path = Path(name_or_path).expanduser()
     if not name_or_path:
-        raise ConfigError(f"no checkpoint given; give its path, or a shipped one: {', '.join(shipped) or 'none here'}")
+        raise ConfigError(
+            f"no checkpoint given; give its path, or a shipped one: {', '.join(shipped) or 'none here'}"
+        )
     if path.is_dir():
         return path
     if path.exists():
-        raise CheckpointError(f"{path} is a file; a checkpoint is a directory with model.safetensors and config.json")
-    raise CheckpointError(unknown_name("checkpoint", name_or_path, shipped) + "; or give an existing directory")
+        raise CheckpointError(
+            f"{path} is a file; a checkpoint is a directory with model.safetensors and config.json"
+        )
+    if not shipped:
+        raise CheckpointError(f"no directory {name_or_path}; give the directory of a checkpoint")
+    unknown = unknown_name("checkpoint", name_or_path, shipped)
+    raise CheckpointError(f"{unknown}; or give the directory of a checkpoint")
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -79,5 +86,7 @@ def _build_expert(env: TabletopEnv | None) -> Policy:
     from policies.scripted_expert import ScriptedExpertPolicy
 
     if env is None:
-        raise ConfigError("the scripted expert reads the simulator's state; it acts only in `vla eval` and `vla collect`")
+        raise ConfigError(
+            "the scripted expert reads the simulator's state; use policy=expert in `vla eval` only"
+        )
     return ScriptedExpertPolicy(make_expert(env))

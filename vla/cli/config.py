@@ -1,8 +1,8 @@
 """From configs/*.yaml and key=value overrides to one dataclass: the only file that knows Hydra.
 
-Choices live in `configs/<verb>.yaml` and its groups (`configs/env/`, `configs/policy/`, ...); fields, types and defaults
-live in the verb's dataclass. The dataclass's defaults are the first entry (`schema`) of every defaults list, so a key is
-known exactly when the dataclass has it, and the composed values are checked and turned into the dataclass once.
+Choices live in `configs/<verb>.yaml` and its groups (`configs/env/`, `configs/policy/`, ...); fields, types and
+defaults live in the verb's dataclass. The dataclass's defaults are the first entry (`schema`) of every defaults list,
+so a key is known exactly when the dataclass has it; the composed values are checked and turned into it once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import vla
 from vla.cli.convert import default_values, field_types, from_plain
 from vla.errors import ConfigError, unknown_name
-
-T = TypeVar("T")
 
 
 def config_directory() -> Path:
@@ -35,7 +33,7 @@ def group_choices(group: str) -> list[str]:
     return sorted(path.stem for path in (config_directory() / group).glob("*.yaml"))
 
 
-def compose(config_name: str, config_class: type[T], overrides: Sequence[str]) -> T:
+def compose[T](config_name: str, config_class: type[T], overrides: Sequence[str]) -> T:
     """Returns the `config_class` that `configs/<config_name>.yaml` and the overrides amount to.
 
     Args:
@@ -50,10 +48,22 @@ def compose(config_name: str, config_class: type[T], overrides: Sequence[str]) -
     return from_plain(config_class, compose_values(config_name, config_class, overrides))
 
 
-def compose_values(config_name: str, config_class: type, overrides: Sequence[str]) -> dict[str, Any]:
+def compose_values(
+    config_name: str, config_class: type, overrides: Sequence[str]
+) -> dict[str, Any]:
     """Returns the composed settings as plain values, not yet checked for type; arguments and errors as `compose`."""
-    overrides = [rewritten for override in overrides for rewritten in _check_override(override, config_class)]
-    return _hydra_compose(config_name, config_class, overrides)
+    texts = dict(
+        override.split("=", 1)
+        for override in overrides
+        if _is_text_named_like_a_group(override, config_class)
+    )
+    checked = [
+        rewritten
+        for override in overrides
+        if override.partition("=")[0] not in texts
+        for rewritten in _check_override(override, config_class)
+    ]
+    return {**_hydra_compose(config_name, config_class, checked), **texts}
 
 
 def _hydra_compose(config_name: str, config_class: type, overrides: list[str]) -> dict[str, Any]:
@@ -82,11 +92,21 @@ def _check_override(override: str, config_class: type) -> list[str]:
         near = unknown_name("argument", override, field_types(config_class))
         raise ConfigError(f"{near}; settings are written key=value")
     group = name.partition("@")[0]
-    if (config_directory() / group).is_dir() and "." not in group:
+    if _is_group(group):
         return _check_choice(override, group, name, value)
     _check_key(name, config_class)
     _check_grammar(override)
     return [override]
+
+
+def _is_group(name: str) -> bool:
+    return name.isidentifier() and (config_directory() / name).is_dir()
+
+
+def _is_text_named_like_a_group(override: str, config_class: type) -> bool:
+    """Whether Hydra would look for a file where the dataclass wants text: `vla describe backbone=NAME`."""
+    name, equals, _ = override.partition("=")
+    return bool(equals) and _is_group(name) and field_types(config_class).get(name) is str
 
 
 def _check_choice(override: str, group: str, name: str, value: str) -> list[str]:
@@ -94,7 +114,12 @@ def _check_choice(override: str, group: str, name: str, value: str) -> list[str]
         return [override]
     path = Path(value).expanduser()
     if group == "policy" and path.exists():
-        return [f"{name}=checkpoint", f"{name.partition('@')[2] or name}.path={_quoted(str(path.resolve()))}"]
+        return [
+            f"{name}=checkpoint",
+            f"{name.partition('@')[2] or name}.path={_quoted(str(path.resolve()))}",
+        ]
+    if group == "policy" and "/" in value:
+        raise ConfigError(f"no checkpoint at {value}; give an existing directory, or one of {', '.join(group_choices(group))}")
     hint = "; or give the path of a checkpoint directory" if group == "policy" else ""
     raise ConfigError(unknown_name(group, value, group_choices(group)) + hint)
 
@@ -108,7 +133,9 @@ def _check_key(name: str, config_class: type) -> None:
         hints = field_types(typing.cast(type, node))
         if part not in hints:
             prefix = "".join(f"{parent}." for parent in parts[:depth])
-            raise ConfigError(unknown_name("setting", prefix + part, (prefix + field for field in hints)))
+            raise ConfigError(
+                unknown_name("setting", prefix + part, (prefix + field for field in hints))
+            )
         node = _without_none(hints[part])
 
 
@@ -120,9 +147,12 @@ def _check_grammar(override: str) -> None:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot read {override!r} ({reason}); text with , : [ ] {{ }} or quotes goes inside '...'") from error
+        hint = "text with , : [ ] { } or quotes goes inside '...'"
+        raise ConfigError(f"cannot read {override!r} ({reason}); {hint}") from error
     if parsed.is_sweep_override():
-        raise ConfigError(f"{override!r} gives several values; write a list as [a,b], text with a comma as '...'")
+        raise ConfigError(
+            f"{override!r} gives several values; write a list as [a,b], text with a comma as '...'"
+        )
 
 
 def _without_none(hint: Any) -> Any:
@@ -138,5 +168,7 @@ def _quoted(text: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     messages = [str(error), str(error.__cause__ or "")]
-    lines = [line.strip() for message in messages for line in message.splitlines()[:1] if line.strip()]
+    lines = [
+        line.strip() for message in messages for line in message.splitlines()[:1] if line.strip()
+    ]
     return "; ".join(dict.fromkeys(lines))

@@ -8,11 +8,10 @@ import typing
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from vla.errors import ConfigError, unknown_name
 
-T = TypeVar("T")
 REQUIRED = "???"  # how OmegaConf spells a value that must be given
 
 
@@ -25,8 +24,13 @@ def default_values(config_class: type) -> dict[str, Any]:
             values[field.name] = to_plain(field.default)
         elif field.default_factory is dataclasses.MISSING:
             values[field.name] = REQUIRED
-        elif dataclasses.is_dataclass(hints[field.name]) and field.default_factory is hints[field.name]:
-            values[field.name] = default_values(hints[field.name])  # keeps REQUIRED of nested fields
+        elif (
+            dataclasses.is_dataclass(hints[field.name])
+            and field.default_factory is hints[field.name]
+        ):
+            values[field.name] = default_values(
+                hints[field.name]
+            )  # keeps REQUIRED of nested fields
         else:
             values[field.name] = to_plain(field.default_factory())
     return values
@@ -35,7 +39,9 @@ def default_values(config_class: type) -> dict[str, Any]:
 def to_plain(value: Any) -> Any:
     """Returns `value` as dicts, lists, numbers, text and None only; enums become their lower-case name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, Enum):
         return _enum_name(value)
     if isinstance(value, Path):
@@ -47,7 +53,7 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(config_class: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def from_plain[T](config_class: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Returns a `config_class` filled from `values`.
 
     Args:
@@ -63,7 +69,9 @@ def from_plain(config_class: type[T], values: Mapping[str, Any], where: str = ""
     for key, value in values.items():
         name = _join(where, str(key))
         if key not in hints:
-            raise ConfigError(unknown_name("setting", name, (_join(where, field) for field in hints)))
+            raise ConfigError(
+                unknown_name("setting", name, (_join(where, field) for field in hints))
+            )
         if value == REQUIRED:
             raise ConfigError(f"{name} must be given; add {name}=VALUE ({type_name(hints[key])})")
         arguments[key] = _convert(hints[key], value, name)
@@ -76,7 +84,9 @@ def from_plain(config_class: type[T], values: Mapping[str, Any], where: str = ""
 def field_types(config_class: type) -> dict[str, Any]:
     """Returns each field's resolved type, in the order of declaration."""
     hints = typing.get_type_hints(config_class)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
+    return {
+        field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init
+    }
 
 
 def type_name(hint: Any) -> str:
@@ -85,7 +95,9 @@ def type_name(hint: Any) -> str:
         return "|".join(_enum_name(member) for member in hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if part is types.NoneType else type_name(part) for part in arguments)
+        return " or ".join(
+            "null" if part is types.NoneType else type_name(part) for part in arguments
+        )
     if origin is not None:
         inside = ", ".join("..." if part is Ellipsis else type_name(part) for part in arguments)
         return f"{origin.__name__}[{inside}]"
@@ -110,7 +122,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             pairs = enumerate(zip(arguments, value, strict=True))
             return origin(_convert(part, item, f"{name}[{i}]") for i, (part, item) in pairs)
     if origin is dict and isinstance(value, Mapping):
-        return {str(key): _convert(arguments[1], item, _join(name, str(key))) for key, item in value.items()}
+        return {
+            str(key): _convert(arguments[1], item, _join(name, str(key)))
+            for key, item in value.items()
+        }
     return _convert_scalar(hint, value, name)
 
 
@@ -126,7 +141,9 @@ def _convert_scalar(hint: Any, value: Any, name: str) -> Any:
         return str(value)
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value).expanduser()
-    raise ConfigError(f"{name} = {value!r} is not {type_name(hint)}; give {name}=VALUE of that kind")
+    raise ConfigError(
+        f"{name} = {value!r} is not {type_name(hint)}; give {name}=VALUE of that kind"
+    )
 
 
 def _convert_union(hint: Any, value: Any, name: str) -> Any:

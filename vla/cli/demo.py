@@ -152,7 +152,7 @@ def _deploy(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
 def _run_phase(phase: Phase, directory: Path, number: int) -> Finished:
     """Returns the phase's result, from its folder when it is done, else by running it there."""
     from vla.cli import config, convert, run_directory
-    from vla.cli.main import VERBS
+    from vla.cli.verbs import VERBS
 
     path = directory / SUMMARY
     _print_heading(number, phase.title, is_done=path.exists())

@@ -1,4 +1,4 @@
-"""What `vla --help` and `vla <verb> --help` print: field, type, default and the comment beside the field's declaration."""
+"""What `vla --help` and `vla <verb> --help` print: every field with its type, default and comment in the source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def field_comments(config_class: type) -> dict[str, str]:
     return {name: comments.get(name, "") for name in field_types(config_class)}
 
 
-def field_rows(config_class: type, values: Mapping[str, Any], where: str = "") -> list[tuple[str, str, str, str]]:
+def field_rows(
+    config_class: type, values: Mapping[str, Any], where: str = ""
+) -> list[tuple[str, str, str, str]]:
     """Returns (dotted name, type, default, comment) of every field; fields of nested dataclasses follow their parent.
 
     Args:
@@ -52,13 +54,23 @@ def field_rows(config_class: type, values: Mapping[str, Any], where: str = "") -
     return rows
 
 
-def verb_text(verb: str, summary: str, examples: list[str], config_class: type, values: Mapping[str, Any]) -> str:
+def verb_text(
+    verb: str, summary: str, examples: list[str], config_class: type, values: Mapping[str, Any]
+) -> str:
     """Returns the help text of one verb."""
-    lines = [f"vla {verb}: {summary}", "", "Examples:", *(f"  {example}" for example in examples), ""]
+    lines = [
+        f"vla {verb}: {summary}",
+        "",
+        "Examples:",
+        *(f"  {example}" for example in examples),
+        "",
+    ]
     groups = [name for name in field_types(config_class) if (config_directory() / name).is_dir()]
     if groups:
         lines.append("Choices (group=NAME):")
-        lines += _columns([(group, ", ".join(group_choices(group)) + _path_hint(group)) for group in groups])
+        lines += _columns(
+            [(group, ", ".join(group_choices(group)) + _path_hint(group)) for group in groups]
+        )
         lines.append("")
     lines.append("Settings (name=VALUE), their type and default:")
     for name, kind, default, comment in field_rows(config_class, values):
@@ -80,7 +92,10 @@ def overview_text(verbs: Mapping[str, tuple[str, str]]) -> str:
     lines += ["Usage: vla VERB [name=VALUE ...]", "", "Verbs:"]
     lines += _columns([(verb, summary) for verb, (summary, _) in verbs.items()])
     lines += ["", "Examples:", *(f"  {example}" for _, example in verbs.values() if example), ""]
-    lines += ["Every verb:", *_columns([("--help", "every setting with type, default and meaning"), *COMMON_OPTIONS])]
+    lines += [
+        "Every verb:",
+        *_columns([("--help", "every setting with type, default and meaning"), *COMMON_OPTIONS]),
+    ]
     return "\n".join([*lines, *_columns([("--version", "print the version")])])
 
 

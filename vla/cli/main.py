@@ -20,72 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import vla
+from vla.cli.verbs import VERBS, Verb
 from vla.errors import ConfigError, VlaError, unknown_name
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    """One word of the command line."""
-
-    module: str  # imported only when the verb is used; offers run(cfg, directory) -> summary
-    config_name: str  # configs/<config_name>.yaml
-    summary: str
-    examples: tuple[str, ...]
-    positional: str | None = None  # the setting that a bare word stands for; its value also names the output folder
-    resumes: bool = False  # resume=true goes on in the folder of the last run
-
-
-VERBS: dict[str, Verb] = {
-    "collect": Verb(
-        module="vla.cli.collect",
-        config_name="collect",
-        summary="record demonstrations of a scripted expert as a LeRobot dataset",
-        examples=("vla collect env=pick_cube episodes=200 root=datasets/pick_cube",),
-    ),
-    "train": Verb(
-        module="vla.cli.train",
-        config_name="train",
-        summary="train or fine-tune a policy on a dataset",
-        examples=("vla train dataset=datasets/pick_cube steps=2000", "vla train resume=true"),
-        resumes=True,
-    ),
-    "eval": Verb(
-        module="vla.cli.evaluate",
-        config_name="eval",
-        summary="measure a policy's success rate in simulation on held-out seeds",
-        examples=(
-            "vla eval policy=tiny env=pick_cube episodes=200 seed=1000000",
-            "vla eval policy=outputs/train/latest env=stack swap_instruction=true",
-        ),
-    ),
-    "deploy": Verb(
-        module="vla.cli.deploy",
-        config_name="deploy",
-        summary="drive an arm in real time, simulated or real",
-        examples=("vla deploy robot=sim policy=tiny seconds=60",),
-    ),
-    "describe": Verb(
-        module="vla.cli.describe",
-        config_name="describe",
-        summary="show what a checkpoint is made of and expects",
-        examples=("vla describe checkpoint=tiny",),
-    ),
-    "bench": Verb(
-        module="vla.cli.bench",
-        config_name="bench",
-        summary="measure latency and throughput on this machine",
-        examples=("vla bench latency policy=tiny",),
-        positional="name",
-    ),
-    "demo": Verb(
-        module="vla.cli.demo",
-        config_name="demo",
-        summary="collect, fine-tune, evaluate and deploy in one go, with a report",
-        examples=("vla demo",),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line for people, the rest in the log
         return _fail(error, debug, status=1)
 
 
@@ -179,7 +117,9 @@ def _run(request: Request) -> int:
     return _run_in_directory(request, run, cfg, text)
 
 
-def _run_in_directory(request: Request, run: Callable[..., dict[str, Any]], cfg: Any, config_text: str) -> int:
+def _run_in_directory(
+    request: Request, run: Callable[..., dict[str, Any]], cfg: Any, config_text: str
+) -> int:
     import rich
 
     from vla.cli import run_directory
@@ -199,7 +139,11 @@ def _run_in_directory(request: Request, run: Callable[..., dict[str, Any]], cfg:
                 raise
     finally:
         facts = {"verb": request.name, "started_at": started.isoformat(timespec="seconds")}
-        facts |= {"seconds": round(time.monotonic() - clock, 3), "version": version(), "overrides": request.overrides}
+        facts |= {
+            "seconds": round(time.monotonic() - clock, 3),
+            "version": version(),
+            "overrides": request.overrides,
+        }
         run_directory.write_json(directory / "summary.json", {**facts, **summary})
         print(f"{directory / 'summary.json'}", file=sys.stderr)
 
@@ -210,7 +154,11 @@ def _choose_directory(request: Request, cfg: Any) -> Path:
     parent = run_directory.output_root(request.output_root) / request.name
     if request.verb.positional:
         parent /= str(getattr(cfg, request.verb.positional))
-    previous = run_directory.latest(parent) if request.verb.resumes and getattr(cfg, "resume", False) else None
+    previous = (
+        run_directory.latest(parent)
+        if request.verb.resumes and getattr(cfg, "resume", False)
+        else None
+    )
     if request.run_directory:
         return run_directory.adopt(Path(request.run_directory).expanduser().absolute())
     directory = previous or run_directory.create(parent)
@@ -223,7 +171,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         return {"status": "interrupted", "exit_code": 130}
     logging.getLogger("traceback").info("%s", "".join(traceback.format_exception(error)))
-    return {"error": str(error), "error_type": type(error).__name__, "exit_code": 2 if isinstance(error, VlaError) else 1}
+    exit_code = 2 if isinstance(error, VlaError) else 1
+    return {"error": str(error), "error_type": type(error).__name__, "exit_code": exit_code}
 
 
 def _fail(error: Exception, debug: bool, status: int) -> int:
@@ -233,7 +182,10 @@ def _fail(error: Exception, debug: bool, status: int) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     else:
         line = " ".join(str(error).split())
-        print(f"internal error: {type(error).__name__}: {line} (add --debug for the traceback)", file=sys.stderr)
+        print(
+            f"internal error: {type(error).__name__}: {line} (add --debug for the traceback)",
+            file=sys.stderr,
+        )
     return status
 
 
@@ -263,7 +215,11 @@ def _print_verb_help(request: Request, config_class: type) -> int:
     from vla.cli.help import verb_text
 
     values = compose_values(request.verb.config_name, config_class, request.overrides)
-    print(verb_text(request.name, request.verb.summary, list(request.verb.examples), config_class, values))
+    print(
+        verb_text(
+            request.name, request.verb.summary, list(request.verb.examples), config_class, values
+        )
+    )
     return 0
 
 

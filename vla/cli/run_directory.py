@@ -109,18 +109,26 @@ def _terminal_handler() -> logging.Handler:
     console = get_console()
     if not console.is_terminal:  # a file or a pipe: one record, one line
         return logging.StreamHandler()
-    return RichHandler(console=console, show_time=False, show_level=False, show_path=False, highlighter=None)
+    return RichHandler(
+        console=console, show_time=False, show_level=False, show_path=False, highlighter=None
+    )
 
 
 def _is_ours_or_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING or record.name.split(".")[0] in ("vla", "envs", "policies")
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] in (
+        "vla",
+        "envs",
+        "policies",
+    )
 
 
 def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make {directory} ({error.strerror}); give a writable output_root=PATH") from error
+        raise ConfigError(
+            f"cannot make {directory} ({error.strerror}); give a writable output_root=PATH"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ def run(cfg: RunConfig, directory: Path) -> dict[str, Any]:
         trackers.append(WandbTracker(cfg, directory))
     tracker = TrackerGroup(trackers)
     try:
-        return train_policy(cfg, directory, tracker)
+        return train_policy(cfg, directory, tracker, _tabletop_sentences())
     finally:
         tracker.close()
 
@@ -49,3 +49,13 @@ class WandbTracker:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _tabletop_sentences() -> list[str]:
+    """Returns what the tabletop says in training, so that a tokenizer knows the words of tasks still to come."""
+    from envs.instructions import PHRASINGS
+    from envs.objects import COLORS, SHAPES
+
+    names = [f"{color} {shape.value}" for color in COLORS for shape in SHAPES]
+    sentences = (sentence for phrasings in PHRASINGS.values() for sentence in phrasings.train)
+    return [sentence.format(object=n, reference=n) for sentence in sentences for n in names]

@@ -69,7 +69,9 @@ class Channel:
         memory = np.frombuffer(buffer, dtype=np.uint8)[: nbytes_for(layout)]
         self._newest = memory[:8].view(np.int64)
         starts = [_ALIGNMENT + i * stride for i in range(_NUM_SLOTS)]
-        self._marks = [memory[s : s + 16].view(np.int64) for s in starts]  # sequence number, checksum
+        self._marks = [
+            memory[s : s + 16].view(np.int64) for s in starts
+        ]  # sequence number, checksum
         self._payloads = [memory[s + _ALIGNMENT : s + stride] for s in starts]
         self._slots = [self._views(slot) for slot in self._payloads]
         self._copy: NDArray[np.uint8] = np.zeros(payload, dtype=np.uint8)
@@ -79,7 +81,9 @@ class Channel:
     def publish(self, **values: Any) -> int:
         """Writes one message with all fields of the layout and returns its sequence number (1, 2, ...)."""
         if values.keys() != self.layout.keys():
-            raise RobotError(f"a message has the fields {sorted(self.layout)}; got {sorted(values)}")
+            raise RobotError(
+                f"a message has the fields {sorted(self.layout)}; got {sorted(values)}"
+            )
         sequence = int(self._newest[0]) + 1
         index = sequence % _NUM_SLOTS
         mark = self._marks[index]

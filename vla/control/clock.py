@@ -94,7 +94,9 @@ class Deadlines:
         """Sleeps until the next deadline and says how late the wake-up was."""
         following = self._index + 1
         elapsed_periods = (self._clock.now() - self._start_s) / self._period_s
-        if elapsed_periods > following + 1:  # more than a whole period late already: go on with one to come
+        if (
+            elapsed_periods > following + 1
+        ):  # more than a whole period late already: go on with one to come
             following = int(elapsed_periods) + 1
         skipped = following - self._index - 1
         self._index = following

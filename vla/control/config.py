@@ -16,17 +16,25 @@ class ControlConfig:
 
     servo_hz: float = 100.0  # joint targets per second, 50 to 500
     schedule: Schedule = Schedule.RECEDING_HORIZON  # how action chunks are carried out
-    max_action_age_ms: float = 150.0  # an action may begin only while its observation is at most this old, else hold
-    leash_m: float = 0.03  # how far the tool's target may lead the measured tool when an action begins
+    max_action_age_ms: float = (
+        150.0  # an action may begin only while its observation is at most this old, else hold
+    )
+    leash_m: float = (
+        0.03  # how far the tool's target may lead the measured tool when an action begins
+    )
     leash_rad: float = 0.3  # the same for its orientation
     safety: SafetyConfig = field(default_factory=SafetyConfig)  # what is refused, clipped or held
-    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)  # priority, memory and core of the process
+    realtime: RealtimeConfig = field(
+        default_factory=RealtimeConfig
+    )  # priority, memory and core of the process
 
     def __post_init__(self) -> None:
         if not 50 <= self.servo_hz <= 500:
             raise ConfigError(f"control.servo_hz is {self.servo_hz}; expected 50 to 500")
         if self.max_action_age_ms <= 0:
-            raise ConfigError(f"control.max_action_age_ms is {self.max_action_age_ms}; expected a positive number")
+            raise ConfigError(
+                f"control.max_action_age_ms is {self.max_action_age_ms}; expected a positive number"
+            )
 
     @property
     def period_s(self) -> float:

@@ -17,7 +17,9 @@ from vla.control.rotation import Pose, Vector, log
 from vla.errors import RobotError
 
 _DAMPING = 0.02  # m and rad; the stretched arm slows down instead of jumping
-_POSTURE_GAIN = 0.05  # share of the way to the rest posture taken per step, where the tool does not feel it
+_POSTURE_GAIN = (
+    0.05  # share of the way to the rest posture taken per step, where the tool does not feel it
+)
 _TOLERANCE = 2e-5  # m and rad
 _MAX_STEPS = 4
 
@@ -26,7 +28,13 @@ class ArmKinematics:
     """Forward and inverse kinematics of one arm; keeps its own data, so a simulation on the same model is untouched."""
 
     def __init__(
-        self, model: Any, joint_names: Sequence[str], tool_site: str, low: Vector, high: Vector, rest_posture: Vector
+        self,
+        model: Any,
+        joint_names: Sequence[str],
+        tool_site: str,
+        low: Vector,
+        high: Vector,
+        rest_posture: Vector,
     ) -> None:
         """Prepares the arm.
 
@@ -40,10 +48,18 @@ class ArmKinematics:
         self._model = model
         self._data = mujoco.MjData(model)
         self._site = mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_SITE), tool_site)
-        joints = [mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_JOINT), name) for name in joint_names]
-        missing = [name for name, index in zip((tool_site, *joint_names), (self._site, *joints), strict=True) if index < 0]
+        joints = [
+            mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_JOINT), name) for name in joint_names
+        ]
+        missing = [
+            name
+            for name, index in zip((tool_site, *joint_names), (self._site, *joints), strict=True)
+            if index < 0
+        ]
         if missing:
-            raise RobotError(f"the model of the robot has no {', '.join(missing)}; give the names that its MJCF uses")
+            raise RobotError(
+                f"the model of the robot has no {', '.join(missing)}; give the names that its MJCF uses"
+            )
         self._qpos = [int(model.jnt_qposadr[j]) for j in joints]
         self._dofs = [int(model.jnt_dofadr[j]) for j in joints]
         self._low, self._high, self._rest = low, high, rest_posture
@@ -53,7 +69,10 @@ class ArmKinematics:
     def pose(self, joints: Vector) -> Pose:
         """Returns the tool pose for `joints` (joints,) rad."""
         self._forward(joints)
-        return Pose(self._data.site_xpos[self._site].copy(), self._data.site_xmat[self._site].reshape(3, 3).copy())
+        return Pose(
+            self._data.site_xpos[self._site].copy(),
+            self._data.site_xmat[self._site].reshape(3, 3).copy(),
+        )
 
     def solve(self, start: Vector, goal: Pose) -> Vector:
         """Returns joints (joints,) rad near `start` whose tool pose is `goal`, or as near to it as a few steps come."""
@@ -69,7 +88,9 @@ class ArmKinematics:
         return joints
 
     def _step(self, joints: Vector, error: Vector) -> Vector:
-        mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
+        mujoco.mj_jacSite(
+            self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site
+        )
         jacobian = self._jacobian[:, self._dofs]
         lean = _POSTURE_GAIN * (self._rest - joints)
         gram = jacobian @ jacobian.T + self._damping

@@ -76,8 +76,12 @@ class JointLimiter:
         The velocity of the target is fed forward, so that a target that itself keeps the limits is met exactly.
         """
         target = np.clip(target, self.low, self.high)
-        ahead = np.clip((target - self._last_target) / self._dt, -self._max_velocity, self._max_velocity)
-        behind = target - ahead * self._dt - self.joints  # distance to make up on top of the target's own motion
+        ahead = np.clip(
+            (target - self._last_target) / self._dt, -self._max_velocity, self._max_velocity
+        )
+        behind = (
+            target - ahead * self._dt - self.joints
+        )  # distance to make up on top of the target's own motion
         self._last_target = target
         return self._advance(ahead + np.sign(behind) * self._fastest_to_stop_within(np.abs(behind)))
 
@@ -91,7 +95,9 @@ class JointLimiter:
         lowest = -self._fastest_to_stop_within(self.joints - self.low)
         highest = self._fastest_to_stop_within(self.high - self.joints)
         within_position = np.clip(within_velocity, lowest, highest)
-        velocity = np.clip(within_position, self.velocity - self._max_change, self.velocity + self._max_change)
+        velocity = np.clip(
+            within_position, self.velocity - self._max_change, self.velocity + self._max_change
+        )
         self.velocity = velocity
         self.joints = self.joints + velocity * self._dt
         return Limited(

@@ -9,7 +9,9 @@ import numpy as np
 from vla.control.rotation import Pose, Vector, from_rpy, to_rpy
 from vla.errors import ConfigError, unknown_name
 
-STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])  # base_from_tool of a tool that points down, its x axis along the base's
+STRAIGHT_DOWN = np.diag(
+    [1.0, -1.0, -1.0]
+)  # base_from_tool of a tool that points down, its x axis along the base's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,14 @@ class JointLimits:
     def __post_init__(self) -> None:
         rows = (self.low, self.high, self.velocity, self.acceleration, self.torque)
         if any(len(row) != len(self.names) for row in rows):
-            raise ConfigError(f"joint limits need one number per joint and row; joints are {', '.join(self.names)}")
+            raise ConfigError(
+                f"joint limits need one number per joint and row; joints are {', '.join(self.names)}"
+            )
         for name, low, high, velocity, acceleration in zip(self.names, *rows[:4], strict=True):
             if not (low < high and velocity > 0 and acceleration > 0):
-                raise ConfigError(f"limits of {name} are empty: [{low}, {high}] rad, {velocity} rad/s, {acceleration} rad/s^2")
+                raise ConfigError(
+                    f"limits of {name} are empty: [{low}, {high}] rad, {velocity} rad/s, {acceleration} rad/s^2"
+                )
 
     @property
     def num_joints(self) -> int:
@@ -63,16 +69,22 @@ class Workspace:
 
     def __post_init__(self) -> None:
         if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
-            raise ConfigError(f"the workspace from {self.low} to {self.high} m is empty; give low < high on each axis")
+            raise ConfigError(
+                f"the workspace from {self.low} to {self.high} m is empty; give low < high on each axis"
+            )
         if self.max_tilt_rad < 0 or self.max_yaw_rad < 0:
-            raise ConfigError(f"tilt and yaw limits must be 0 or more; got {self.max_tilt_rad} and {self.max_yaw_rad} rad")
+            raise ConfigError(
+                f"tilt and yaw limits must be 0 or more; got {self.max_tilt_rad} and {self.max_yaw_rad} rad"
+            )
 
     def clamp(self, pose: Pose) -> Pose:
         """Returns the permitted pose nearest to `pose`, axis by axis."""
         roll, pitch, yaw = to_rpy(pose.rotation @ STRAIGHT_DOWN.T)
         tilt, turn = self.max_tilt_rad, self.max_yaw_rad
         allowed = (_clip(roll, tilt), _clip(pitch, tilt), _clip(yaw, turn))
-        turned = pose.rotation if allowed == (roll, pitch, yaw) else from_rpy(*allowed) @ STRAIGHT_DOWN
+        turned = (
+            pose.rotation if allowed == (roll, pitch, yaw) else from_rpy(*allowed) @ STRAIGHT_DOWN
+        )
         return Pose(np.clip(pose.position, self.low, self.high), turned)
 
     def excess(self, position: Vector) -> tuple[str, float, float]:

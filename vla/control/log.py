@@ -30,7 +30,7 @@ class Hold:
 
     Attributes:
         check: key of the check that began it.
-        message: its limit, value and unit.
+        message: its limit, value and unit, as of the last of these ticks.
         began_at_s: monotonic clock.
         ticks: how long it lasted, servo ticks.
     """
@@ -45,9 +45,25 @@ class TickLog:
     """Columns by name; `rows()` gives what was filled. When it is full, further ticks are counted but not kept."""
 
     def __init__(self, capacity: int, num_joints: int) -> None:
-        widths = {"joints": num_joints, "velocity": num_joints, "command": num_joints, "start": num_joints, "target": 3, "tool": 3}
+        widths = {
+            "joints": num_joints,
+            "velocity": num_joints,
+            "command": num_joints,
+            "start": num_joints,
+            "goal": 3,
+            "tool": 3,
+        }
         scalars = ("time_s", "lateness_s", "work_s", "gripper", "action_age_s")
-        counts = ("index", "skipped", "mode", "segment", "episode", "consumed", "chunk", "index_in_chunk")
+        counts = (
+            "index",
+            "skipped",
+            "mode",
+            "segment",
+            "episode",
+            "consumed",
+            "chunk",
+            "index_in_chunk",
+        )
         # Filled, not merely reserved: a first touch inside the loop would fault pages in.
         self._columns: dict[str, NDArray[Any]] = {
             **{name: np.full((capacity, width), np.nan) for name, width in widths.items()},
@@ -72,7 +88,7 @@ class TickLog:
         """Counts a tick in which the arm is held; a new hold begins when the last tick was none, or another check's."""
         current = self.holds[-1] if self.holds else None
         if self._is_holding and current is not None and current.check == check.value:
-            current.ticks += 1
+            current.ticks, current.message = current.ticks + 1, message
             return
         self._is_holding = True
         self.num_holds += 1

@@ -16,10 +16,19 @@ from vla.control.messages import Links
 from vla.control.robot import JointRobot, JointState
 from vla.control.rotation import Pose, Vector
 from vla.control.safety import Breach, Check, Safety
-from vla.control.schedule import ChunkScheduler, NoAction, RecedingHorizon, Schedule, ScheduledAction, TimedChunk
-from vla.control.trajectory import ToolTrajectory, leashed, moved
+from vla.control.schedule import (
+    Capture,
+    ChunkScheduler,
+    NoAction,
+    RecedingHorizon,
+    Schedule,
+    ScheduledAction,
+    TimedChunk,
+)
+from vla.control.trajectory import JointTrajectory, goal_of, leashed
 from vla.types import END_EFFECTOR_DELTA_7D
 
+_MAX_CAPTURES = 512  # snapshots whose answer may still come; a second at the highest servo rate
 _LONGEST_STOP_S = 2.0  # every arm in the tables comes to rest within this from full speed
 
 
@@ -44,23 +53,30 @@ class ControlLoop:
     ) -> None:
         self._spec = END_EFFECTOR_DELTA_7D
         period_s, max_age_s = config.period_s, 1e-3 * config.max_action_age_ms
-        self._robot, self._config, self._links, self._clock, self._log = robot, config, links, clock, log
+        self._robot, self._config, self._links, self._clock, self._log = (
+            robot,
+            config,
+            links,
+            clock,
+            log,
+        )
         # An action goes on for one action period after it began; two ticks are for the grid they fall on.
         running_age_s = max_age_s + self._spec.dt_s + 2 * period_s
         self.safety = Safety(config.safety, robot.limits, workspace, period_s, running_age_s)
         self._scheduler = scheduler
-        self._trajectory = ToolTrajectory(self._spec.dt_s)
+        self._trajectory = JointTrajectory(robot.limits, self._spec.dt_s)
         self._kinematics: ArmKinematics | None = None
         self._action: ScheduledAction | None = None  # in progress
-        self._is_anchored = False  # the trajectory goes on from its last goal
+        self._is_moving = False  # the trajectory is being followed
+        self._captures: dict[int, Capture] = {}  # by sequence number of the snapshot
         self._is_over = False  # the episode has ended on the policy's side
         self._is_finishing = False  # the run has ended; the arm comes to rest
         self._has_acted = False  # in this episode
         self._refusal: Breach | None = None  # of the newest chunk
         self._episode, self._segment = -1, -1
-        self._segment_start = self._solution = self.safety.limiter.joints
+        self._segment_start = self.safety.limiter.joints
         self._tool, self._gripper = Pose(np.zeros(3), np.eye(3)), 1.0  # of the last command
-        self._target: Vector = np.full(3, np.nan)
+        self._goal: Vector = np.full(3, np.nan)  # of the tool, m
         self._answered_stops = self._answered_resets = 0.0
 
     @property
@@ -68,8 +84,16 @@ class ControlLoop:
         """True once the first episode has begun."""
         return self._kinematics is not None
 
-    def run(self, seconds: float, is_abandoned: Callable[[], bool]) -> None:
-        """Runs ticks for `seconds`, until the board says stop, or until `is_abandoned()`; then brings the arm to rest."""
+    def run(
+        self,
+        seconds: float,
+        is_abandoned: Callable[[], bool],
+        after_tick: Callable[[], None] | None = None,
+    ) -> None:
+        """Runs ticks for `seconds`, until the board says stop, or until `is_abandoned()`; then brings the arm to rest.
+
+        `after_tick` is for a simulated clock, where whatever else happens must happen between ticks.
+        """
         deadlines = Deadlines(self._clock, self._config.period_s)
         num_ticks = round(seconds * self._config.servo_hz)
         last = num_ticks
@@ -79,10 +103,15 @@ class ControlLoop:
                 if not self._is_finishing and (
                     tick.index >= num_ticks or self._links.board[Word.STOP] or is_abandoned()
                 ):
-                    self._is_finishing, last = True, tick.index + round(_LONGEST_STOP_S * self._config.servo_hz)
+                    self._is_finishing, last = (
+                        True,
+                        tick.index + round(_LONGEST_STOP_S * self._config.servo_hz),
+                    )
                 if self._is_finishing and (self.safety.is_at_rest or tick.index >= last):
                     break
                 self.tick(tick)
+                if after_tick is not None:
+                    after_tick()
         finally:
             self._robot.hold()
 
@@ -111,14 +140,16 @@ class ControlLoop:
         if tick.skipped:  # the arm stood on its last command meanwhile: go on from rest
             self.safety.limiter.reset(self.safety.limiter.joints)
             self._begin_segment()
-        self.safety.count_lateness(is_overrun=tick.lateness_s > self._config.period_s or tick.skipped > 0)
+        self.safety.count_lateness(
+            is_overrun=tick.lateness_s > self._config.period_s or tick.skipped > 0
+        )
         state = self._robot.read(now_s)
         self._take_chunk()
         self._answer_board()
         mode, began = self._decide(state, now_s)
-        command = self._command(mode, state)
         if began or self._action is None:
-            self._show(now_s)
+            self._show(state, now_s, base=self._scheduler.consumed - int(began))
+        command = self._command(mode, state)
         self._write_log(tick, now_s, mode, state, command)
 
     # ---- what arrives ----------------------------------------------------------------------------------------------
@@ -133,13 +164,17 @@ class ControlLoop:
             return
         admitted = self.safety.admit(message["actions"][:steps], self._spec)
         self._refusal = admitted if isinstance(admitted, Breach) else None
-        if not isinstance(admitted, Breach):
-            captured_at_s, base = message.number("captured_at_s"), message.integer("base")
-            chunk = TimedChunk(sequence=message.sequence, base=base, captured_at_s=captured_at_s, actions=admitted)
-            self._scheduler.offer(chunk)
+        capture = self._captures.get(message.integer("snapshot"))
+        if capture is not None and not isinstance(admitted, Breach):
+            self._scheduler.offer(
+                TimedChunk(sequence=message.sequence, capture=capture, actions=admitted)
+            )
 
     def _answer_board(self) -> None:
-        stops, resets = self._links.board[Word.EMERGENCY_STOP], self._links.board[Word.EMERGENCY_RESET]
+        stops, resets = (
+            self._links.board[Word.EMERGENCY_STOP],
+            self._links.board[Word.EMERGENCY_RESET],
+        )
         if stops > self._answered_stops:
             self.safety.emergency_stop("the emergency stop was pressed; it stays until it is reset")
         elif resets > self._answered_resets:
@@ -154,7 +189,7 @@ class ControlLoop:
             self._release()
             self._log.no_hold()
             return Mode.START, False
-        captured_at_s = self._action.captured_at_s if self._action else None
+        captured_at_s = self._action.chunk.capture.captured_at_s if self._action else None
         breach = self.safety.check(state, self._tool.position, now_s, captured_at_s)
         if not self._links.board[Word.POLICY_ALIVE]:
             breach = Breach(Check.POLICY_ENDED, "the policy process has ended")
@@ -165,7 +200,7 @@ class ControlLoop:
                 self._action, mode = None, Mode.WAIT if self._has_acted else Mode.START
                 breach = self._late(scheduled)
             else:
-                self._begin(scheduled, state)
+                self._begin(scheduled)
                 began = True
         if breach is None:
             self._log.no_hold()
@@ -179,30 +214,34 @@ class ControlLoop:
             return None
         return self._refusal or Breach(Check.POLICY_LATE, absent.reason)
 
-    def _begin(self, scheduled: ScheduledAction, state: JointState) -> None:
-        if not self._is_anchored:
-            self._trajectory.reset(self._tool, self._gripper)
-            self._solution = self.safety.limiter.joints
-            self._is_anchored = True
-        self._action, self._has_acted = scheduled, True
-        measured = self._arm.pose(state.joints)
-        origin = leashed(self._trajectory.goal, measured, self._config.leash_m, self._config.leash_rad)
-        goal = self.safety.clamp_to_workspace(moved(origin, scheduled.action[:6].astype(np.float64)))
-        self._trajectory.begin(goal, float(scheduled.action[6]), scheduled.following)
+    def _begin(self, scheduled: ScheduledAction) -> None:
+        """Plans the way to the action's goal.
+
+        Deltas count from where the tool was told to be when the observation was captured: that is where the policy saw
+        it, however long the answer took and whatever was carried out meanwhile.
+        """
+        actions = scheduled.chunk.actions[: scheduled.index + 1]
+        goal = self.safety.clamp_to_workspace(goal_of(scheduled.chunk.capture.tool, actions))
+        limiter = self.safety.limiter
+        joints = self._arm.solve(limiter.joints, goal)
+        following = None
+        if scheduled.following is not None:
+            beyond = self.safety.clamp_to_workspace(goal_of(goal, [scheduled.following]))
+            following = self._arm.solve(joints, beyond)
+        self._trajectory.begin(limiter.joints, limiter.velocity, joints, following)
+        self._goal, self._gripper = goal.position, self.safety.gripper(float(actions[-1][6]))
+        self._action, self._is_moving, self._has_acted = scheduled, True, True
 
     def _release(self) -> None:
-        """Lets go of the action in progress: the next one starts from where the arm is told to be by then."""
-        self._action, self._is_anchored = None, False
+        """Lets go of the motion in progress."""
+        self._action, self._is_moving = None, False
 
     # ---- what goes out ---------------------------------------------------------------------------------------------
 
     def _command(self, mode: Mode, state: JointState) -> Vector:
         """Sends this tick's command and returns its joints (joints,) rad."""
-        if self._is_anchored:  # MOVE, or WAIT at the end of the last action
-            target = self._trajectory.advance(self._config.period_s)
-            self._target, self._gripper = target.pose.position, self.safety.gripper(target.gripper)
-            self._solution = self._arm.solve(self._solution, target.pose)
-            joints = self.safety.follow(self._solution).joints
+        if self._is_moving:  # MOVE, or WAIT at the end of the last action
+            joints = self.safety.follow(self._trajectory.advance(self._config.period_s)).joints
         elif mode is Mode.HOLD:
             joints = self.safety.give_way(state).joints
         else:
@@ -211,17 +250,20 @@ class ControlLoop:
         self._robot.command(np.append(joints, self._gripper))
         return joints
 
-    def _show(self, now_s: float) -> None:
-        """Publishes what the policy's side needs for its next answer."""
-        begun_now = self._action is not None
-        self._links.snapshots.publish(
-            episode=self._episode,
-            base=self._scheduler.consumed - int(begun_now),
-            captured_at_s=now_s,
-            **self._robot.snapshot(),
+    def _show(self, state: JointState, now_s: float, base: int) -> None:
+        """Publishes what the policy's side needs for its next answer, and remembers where the tool was."""
+        tool = leashed(
+            self._tool, self._arm.pose(state.joints), self._config.leash_m, self._config.leash_rad
         )
+        sequence = self._links.snapshots.publish(
+            episode=self._episode, captured_at_s=now_s, **self._robot.snapshot()
+        )
+        self._captures[sequence] = Capture(base=base, captured_at_s=now_s, tool=tool)
+        self._captures.pop(sequence - _MAX_CAPTURES, None)
 
-    def _write_log(self, tick: Tick, now_s: float, mode: Mode, state: JointState, command: Vector) -> None:
+    def _write_log(
+        self, tick: Tick, now_s: float, mode: Mode, state: JointState, command: Vector
+    ) -> None:
         action = self._action
         self._links.board[Word.CONTROL_TICK] = tick.index
         self._links.board[Word.CONTROL_MODE] = mode
@@ -239,12 +281,12 @@ class ControlLoop:
             velocity=state.velocity,
             command=command,
             start=self._segment_start,
-            target=self._target,
+            goal=self._goal,
             tool=self._tool.position,
             gripper=self._gripper,
-            chunk=action.sequence if action else -1,
-            index_in_chunk=action.index_in_chunk if action else -1,
-            action_age_s=now_s - action.captured_at_s if action else np.nan,
+            chunk=action.chunk.sequence if action else -1,
+            index_in_chunk=action.index if action else -1,
+            action_age_s=now_s - action.chunk.capture.captured_at_s if action else np.nan,
         )
 
     def _begin_segment(self) -> None:

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.control.board import Board, SharedBoard
-from vla.control.channel import Channel, Field, Layout, SharedChannel
+from vla.control.channel import Channel, Field, Layout, Message, SharedChannel
 from vla.types import ActionSpec
 
 MAX_CHUNK_STEPS = 64
 
 _INTEGER = Field(dtype="int64")
 
-# Control to policy. `base` is the number of the action that begins at the instant of capture, or would begin next.
-SNAPSHOT: Layout = {"episode": _INTEGER, "base": _INTEGER, "captured_at_s": Field()}
+# Control to policy; the robot adds what it saw. A chunk names the snapshot it answers by its sequence number.
+SNAPSHOT: Layout = {"episode": _INTEGER, "captured_at_s": Field()}
 # Policy to control: a new episode; the robot adds what it needs to start it.
 SCENE: Layout = {"episode": _INTEGER}
 
@@ -26,18 +26,24 @@ def chunk_layout(spec: ActionSpec) -> Layout:
     """Returns the layout of an action chunk; `steps` = 0 says that the episode is over and the arm should rest."""
     return {
         "episode": _INTEGER,
-        "base": _INTEGER,
-        "captured_at_s": Field(),
+        "snapshot": _INTEGER,
         "steps": _INTEGER,
         "actions": Field((MAX_CHUNK_STEPS, spec.width), "float32"),
     }
 
 
-def padded(actions: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns actions (steps, width) in a full array (MAX_CHUNK_STEPS, width); the rest is zero and never read."""
-    full = np.zeros((MAX_CHUNK_STEPS, actions.shape[1]), dtype=np.float32)
+def chunk_fields(snapshot: Message, actions: NDArray[np.floating]) -> dict[str, Any]:
+    """Returns the fields of a chunk, actions (steps, width), that answers `snapshot`."""
+    full = np.zeros(
+        (MAX_CHUNK_STEPS, actions.shape[1]), dtype=np.float32
+    )  # what is beyond `steps` is never read
     full[: len(actions)] = actions
-    return full
+    return {
+        "episode": snapshot.integer("episode"),
+        "snapshot": snapshot.sequence,
+        "steps": len(actions),
+        "actions": full,
+    }
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,10 @@ class Links:
     @classmethod
     def in_process(cls, robot_scene: Layout, robot_snapshot: Layout, spec: ActionSpec) -> Links:
         """Returns links within this process, for a simulated clock."""
-        layouts = _layouts(robot_scene, robot_snapshot, spec)
-        return cls(*(Channel(layout) for layout in layouts), Board())
+        snapshots, chunks, scenes = (
+            Channel(layout) for layout in _layouts(robot_scene, robot_snapshot, spec)
+        )
+        return cls(snapshots, chunks, scenes, Board())
 
 
 class SharedLinks:
@@ -63,12 +71,15 @@ class SharedLinks:
     """
 
     def __init__(self, robot_scene: Layout, robot_snapshot: Layout, spec: ActionSpec) -> None:
-        self._channels = [SharedChannel(layout) for layout in _layouts(robot_scene, robot_snapshot, spec)]
+        self._channels = [
+            SharedChannel(layout) for layout in _layouts(robot_scene, robot_snapshot, spec)
+        ]
         self._board = SharedBoard()
 
     @property
     def links(self) -> Links:
-        return Links(*(shared.channel for shared in self._channels), self._board.board)
+        snapshots, chunks, scenes = (shared.channel for shared in self._channels)
+        return Links(snapshots, chunks, scenes, self._board.board)
 
     def close(self) -> None:
         for shared in (*self._channels, self._board):
@@ -79,11 +90,7 @@ class SharedLinks:
             shared.unlink()
 
 
-def _layouts(robot_scene: Layout, robot_snapshot: Layout, spec: ActionSpec) -> tuple[Layout, Layout, Layout]:
+def _layouts(
+    robot_scene: Layout, robot_snapshot: Layout, spec: ActionSpec
+) -> tuple[Layout, Layout, Layout]:
     return {**SNAPSHOT, **robot_snapshot}, chunk_layout(spec), {**SCENE, **robot_scene}
-
-
-def chunk_fields(snapshot_values: dict[str, Any], actions: NDArray[np.floating]) -> dict[str, Any]:
-    """Returns the fields of a chunk (steps, width) that answers a snapshot."""
-    stamps = {name: snapshot_values[name] for name in ("episode", "base", "captured_at_s")}
-    return {**stamps, "steps": len(actions), "actions": padded(actions)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,27 +17,42 @@ from vla.control.messages import MAX_CHUNK_STEPS, Links, chunk_fields
 from vla.errors import ConfigError, PolicyError
 from vla.types import ActionChunk, FloatArray, Observation
 
-logger = logging.getLogger(__name__)
-
 _POLL_S = 0.001
+# A snapshot is taken when an action begins. Answering one that has been lying about would only give a chunk that is late
+# for two actions instead of one; the next snapshot comes with the next action, or at once when the arm is waiting.
+_FRESH_S = 0.03
 
 
 @dataclass(kw_only=True)
 class FaultConfig:
     """Faults to inject, so that what they cause can be seen before they happen by themselves. 0 = never."""
 
-    stall_policy_at_s: float = 0.0  # the policy process sleeps, once, this long after the first action
+    stall_policy_at_s: float = (
+        0.0  # the policy process sleeps, once, this long after the first action
+    )
     stall_policy_for_s: float = 0.0  # how long it sleeps
-    kill_policy_at_s: float = 0.0  # the policy process dies (SIGKILL) this long after the first action
+    kill_policy_at_s: float = (
+        0.0  # the policy process dies (SIGKILL) this long after the first action
+    )
     nan_every: int = 0  # every n-th chunk has a number that is not finite
     drop_every: int = 0  # every n-th chunk is lost
 
     def __post_init__(self) -> None:
-        for name in ("stall_policy_at_s", "stall_policy_for_s", "kill_policy_at_s", "nan_every", "drop_every"):
+        for name in (
+            "stall_policy_at_s",
+            "stall_policy_for_s",
+            "kill_policy_at_s",
+            "nan_every",
+            "drop_every",
+        ):
             if getattr(self, name) < 0:
-                raise ConfigError(f"faults.{name} must be 0 (never) or more; got {getattr(self, name)}")
+                raise ConfigError(
+                    f"faults.{name} must be 0 (never) or more; got {getattr(self, name)}"
+                )
         if self.stall_policy_for_s > 0 and self.stall_policy_at_s <= 0:
-            raise ConfigError("faults.stall_policy_for_s needs faults.stall_policy_at_s: when to begin, s")
+            raise ConfigError(
+                "faults.stall_policy_for_s needs faults.stall_policy_at_s: when to begin, s"
+            )
 
 
 class Player(Protocol):
@@ -57,14 +73,6 @@ class Player(Protocol):
     def act(self, observation: Observation) -> ActionChunk:
         """Returns the policy's chunk."""
         ...
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is to be sent, and when at the earliest (an injected stall delays it)."""
-
-    chunk: dict[str, Any] | None
-    delay_s: float
 
 
 class PolicySide:
@@ -88,27 +96,36 @@ class PolicySide:
         while not self._links.board[Word.STOP] and not is_abandoned():
             snapshot = self._links.snapshots.read_new()
             if snapshot is None:
-                self._clock.sleep_until(self._clock.now() + _POLL_S)
+                self._sleep(_POLL_S)
                 continue
-            answer = self.answer(snapshot)
-            if answer.chunk is not None:
-                self._links.chunks.publish(**answer.chunk)
+            chunk = self.answer(snapshot, self._sleep)
+            if chunk is not None:
+                self._links.chunks.publish(**chunk)
 
-    def answer(self, snapshot: Message) -> Answer:
-        """Returns the chunk for a snapshot, or none when it is of an earlier episode or its episode has ended."""
-        if snapshot.integer("episode") != self._episode:
-            return Answer(None, 0.0)
+    def answer(self, snapshot: Message, sleep: Callable[[float], None]) -> dict[str, Any] | None:
+        """Returns the fields of the chunk for a snapshot, or None when there is nothing to send.
+
+        That is so when the snapshot is stale or of an earlier episode, when its episode has ended (then the next one is begun),
+        and when an injected fault loses the chunk. `sleep` is called with the seconds of an injected stall.
+        """
+        age_s = self._clock.now() - snapshot.number("captured_at_s")
+        if snapshot.integer("episode") != self._episode or age_s > _FRESH_S:
+            return None
         began_s = self._clock.now()
         observation = self._player.observe(snapshot)
         outcome = self._player.outcome()
         if outcome:
             self._end_episode(snapshot, outcome)
-            return Answer(None, 0.0)
-        stall_s = self._stall(began_s)
-        chunk = self._player.act(observation)
-        actions = self._with_faults(chunk)
-        self.answer_times_s.append(self._clock.now() - began_s)
-        return Answer(None if actions is None else chunk_fields(snapshot.values, actions), stall_s)
+            return None
+        looked_s = self._clock.now() - began_s
+        self._inject_before(sleep)
+        began_s = self._clock.now()
+        actions = self._inject_into(self._player.act(observation).actions)
+        self.answer_times_s.append(looked_s + self._clock.now() - began_s)
+        return None if actions is None else chunk_fields(snapshot, actions)
+
+    def _sleep(self, seconds: float) -> None:
+        self._clock.sleep_until(self._clock.now() + seconds)
 
     def _begin_episode(self) -> None:
         fields = self._player.begin_episode()
@@ -118,33 +135,65 @@ class PolicySide:
     def _end_episode(self, snapshot: Message, outcome: str) -> None:
         """Tells the arm to rest while the next scene is set up."""
         nothing = np.zeros((0, self._links.chunks.layout["actions"].shape[1]))
-        self._links.chunks.publish(**chunk_fields(snapshot.values, nothing))
+        self._links.chunks.publish(**chunk_fields(snapshot, nothing))
         board = self._links.board
         board[Word.EPISODES] = board[Word.EPISODES] + 1
         board[Word.SUCCESSES] = board[Word.SUCCESSES] + float(outcome == "success")
         self._begin_episode()
 
-    def _stall(self, now_s: float) -> float:
-        """Returns how long an injected stall delays this answer, s; on a real clock it sleeps here."""
-        faults, first = self._faults, self._first_answer_s
-        if first is None:
+    def _inject_before(self, sleep: Callable[[float], None]) -> None:
+        """Stalls or dies when it is time to."""
+        now_s, faults = self._clock.now(), self._faults
+        if self._first_answer_s is None:
             self._first_answer_s = now_s
-            return 0.0
-        if self._has_stalled or not faults.stall_policy_for_s or now_s - first < faults.stall_policy_at_s:
-            return 0.0
-        self._has_stalled = True
-        self._links.board[Word.STALL_BEGAN] = now_s
-        logger.info("the policy now stalls for %.1f s, as asked for", faults.stall_policy_for_s)
-        return faults.stall_policy_for_s
+        since_s = now_s - self._first_answer_s
+        if faults.kill_policy_at_s and since_s >= faults.kill_policy_at_s:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (
+            faults.stall_policy_for_s
+            and since_s >= faults.stall_policy_at_s
+            and not self._has_stalled
+        ):
+            self._has_stalled = True
+            self._links.board[Word.STALL_BEGAN] = now_s
+            sleep(faults.stall_policy_for_s)
 
-    def _with_faults(self, chunk: ActionChunk) -> FloatArray | None:
-        actions, faults = chunk.actions, self._faults
-        if len(actions) == 0 or len(actions) > MAX_CHUNK_STEPS:
-            raise PolicyError(f"the policy gave {len(actions)} actions in a chunk; expected 1 to {MAX_CHUNK_STEPS}")
+    def _inject_into(self, actions: FloatArray) -> FloatArray | None:
+        """Returns the actions as the control process is to get them; None when they are lost."""
+        if not 1 <= len(actions) <= MAX_CHUNK_STEPS:
+            raise PolicyError(
+                f"the policy gave {len(actions)} actions in a chunk; expected 1 to {MAX_CHUNK_STEPS}"
+            )
         self._num_chunks += 1
-        if faults.drop_every and self._num_chunks % faults.drop_every == 0:
+        if self._faults.drop_every and self._num_chunks % self._faults.drop_every == 0:
             return None
-        if faults.nan_every and self._num_chunks % faults.nan_every == 0:
+        if self._faults.nan_every and self._num_chunks % self._faults.nan_every == 0:
             actions = actions.copy()
             actions[0, 0] = np.nan
         return actions
+
+
+class Lockstep:
+    """Runs the policy's side between the ticks of a loop on a simulated clock: same inputs, same run, bit for bit."""
+
+    def __init__(self, side: PolicySide, links: Links, clock: Clock, latency_s: float) -> None:
+        """`latency_s` is how long every answer takes in simulated time."""
+        self._side, self._links, self._clock, self._latency_s = side, links, clock, latency_s
+        self._is_busy = False
+        self._ready_at_s = 0.0
+        self._chunk: dict[str, Any] = {}
+
+    def after_tick(self) -> None:
+        """Sends the answer that is due by now, and starts on the newest snapshot when there is none under way."""
+        now_s = self._clock.now()
+        if self._is_busy and now_s >= self._ready_at_s - _POLL_S:
+            self._is_busy = False
+            self._links.chunks.publish(**self._chunk)
+        snapshot = None if self._is_busy else self._links.snapshots.read_new()
+        if snapshot is not None:
+            self._ready_at_s = now_s + self._latency_s
+            chunk = self._side.answer(snapshot, self._take_longer)
+            self._is_busy, self._chunk = chunk is not None, chunk or {}
+
+    def _take_longer(self, seconds: float) -> None:
+        self._ready_at_s += seconds

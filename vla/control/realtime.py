@@ -19,7 +19,9 @@ class RealtimeConfig:
 
     enabled: bool = True  # false: an ordinary process, e.g. to see what it costs
     priority: int = 80  # SCHED_FIFO 1..99; threads of the kernel that must not starve are above 90
-    pin_cores: bool = True  # with two cores or more: the last one for control, the others for the policy
+    pin_cores: bool = (
+        True  # with two cores or more: the last one for control, the others for the policy
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from vla.control.channel import Layout, Message
-from vla.control.kinematics import ArmKinematics
 from vla.control.limits import JointLimits
 from vla.control.rotation import Vector
+
+if TYPE_CHECKING:  # settings are read without loading a physics engine
+    from vla.control.kinematics import ArmKinematics
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,11 @@ def exp(vector: Vector) -> Matrix:
 def log(rotation: Matrix) -> Vector:
     """Returns (3,) the rotation vector of `rotation`, its angle in [0, pi); the inverse of `exp`."""
     twice_sine = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
     )
     sine = 0.5 * math.sqrt(float(twice_sine @ twice_sine))
     cosine = 0.5 * (float(rotation[0, 0] + rotation[1, 1] + rotation[2, 2]) - 1.0)
@@ -59,16 +63,18 @@ def log(rotation: Matrix) -> Vector:
 
 def from_rpy(roll: float, pitch: float, yaw: float) -> Matrix:
     """Returns Rz(yaw) Ry(pitch) Rx(roll)."""
-    return exp(np.array([0.0, 0.0, yaw])) @ exp(np.array([0.0, pitch, 0.0])) @ exp(np.array([roll, 0.0, 0.0]))
+    return (
+        exp(np.array([0.0, 0.0, yaw]))
+        @ exp(np.array([0.0, pitch, 0.0]))
+        @ exp(np.array([roll, 0.0, 0.0]))
+    )
 
 
 def to_rpy(rotation: Matrix) -> tuple[float, float, float]:
     """Returns (roll, pitch, yaw) of `from_rpy`; pitch lies in [-pi/2, pi/2]."""
     pitch = math.asin(min(1.0, max(-1.0, -float(rotation[2, 0]))))
-    return math.atan2(rotation[2, 1], rotation[2, 2]), pitch, math.atan2(rotation[1, 0], rotation[0, 0])
-
-
-def orthonormal(rotation: Matrix) -> Matrix:
-    """Returns the turn nearest to `rotation`: takes off what rounding adds up over many products."""
-    u, _, vt = np.linalg.svd(rotation)
-    return u @ vt
+    return (
+        math.atan2(rotation[2, 1], rotation[2, 2]),
+        pitch,
+        math.atan2(rotation[1, 0], rotation[0, 0]),
+    )

@@ -39,18 +39,34 @@ class SafetyConfig:
     """How tight the checks are. Joint limits themselves come with the arm (vla.control.limits)."""
 
     position_margin_rad: float = 0.02  # commands stay this far inside the joint's range
-    max_tracking_error_rad: float = 0.4  # a position servo trails a moving target by 0.1 s, up to 0.26 rad
+    max_tracking_error_rad: float = (
+        0.4  # a position servo trails a moving target by 0.1 s, up to 0.26 rad
+    )
     max_state_age_ms: float = 50.0  # oldest measurement of the arm that a command may be based on
-    workspace_slack_m: float = 0.02  # targets are clamped to the box; the tool itself may swing this far beyond it
-    absurd_factor: float = 10.0  # an action beyond this many times its limit is refused; below that it is clipped
-    max_overruns: int = 5  # consecutive ticks that began more than one period late before the arm is held
+    workspace_slack_m: float = (
+        0.02  # targets are clamped to the box; the tool itself may swing this far beyond it
+    )
+    absurd_factor: float = (
+        10.0  # an action beyond this many times its limit is refused; below that it is clipped
+    )
+    max_overruns: int = (
+        5  # consecutive ticks that began more than one period late before the arm is held
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_tracking_error_rad", "max_state_age_ms", "workspace_slack_m", "absurd_factor", "max_overruns"):
+        for name in (
+            "max_tracking_error_rad",
+            "max_state_age_ms",
+            "workspace_slack_m",
+            "absurd_factor",
+            "max_overruns",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"safety.{name} must be positive; got {getattr(self, name)}")
         if self.position_margin_rad < 0:
-            raise ConfigError(f"safety.position_margin_rad must be 0 or more; got {self.position_margin_rad}")
+            raise ConfigError(
+                f"safety.position_margin_rad must be 0 or more; got {self.position_margin_rad}"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,12 @@ class Safety:
     """Checks chunks as they arrive and commands as they leave; the only way from a target to the arm."""
 
     def __init__(
-        self, config: SafetyConfig, limits: JointLimits, workspace: Workspace, period_s: float, max_action_age_s: float
+        self,
+        config: SafetyConfig,
+        limits: JointLimits,
+        workspace: Workspace,
+        period_s: float,
+        max_action_age_s: float,
     ) -> None:
         """`max_action_age_s` is how old the observation behind an action may be while the action is carried out."""
         self._config = config
@@ -114,13 +135,17 @@ class Safety:
     def clamp_to_workspace(self, goal: Pose) -> Pose:
         """Returns the permitted tool pose nearest to `goal`."""
         inside = self._workspace.clamp(goal)
-        is_clamped = inside.rotation is not goal.rotation or not np.array_equal(inside.position, goal.position)
+        is_clamped = inside.rotation is not goal.rotation or not np.array_equal(
+            inside.position, goal.position
+        )
         self.counts.workspace_clamps += int(is_clamped)
         return inside
 
     # ---- what goes on ----------------------------------------------------------------------------------------------
 
-    def check(self, state: JointState, tool_position: Vector, now_s: float, captured_at_s: float | None) -> Breach | None:
+    def check(
+        self, state: JointState, tool_position: Vector, now_s: float, captured_at_s: float | None
+    ) -> Breach | None:
         """Returns the first check that fails at this tick, or None.
 
         Args:
@@ -211,14 +236,20 @@ class Safety:
         age_ms = 1e3 * (now_s - state.measured_at_s)
         if age_ms > self._config.max_state_age_ms:
             limit = self._config.max_state_age_ms
-            return Breach(Check.STATE, f"the last measurement of the arm is {age_ms:.0f} ms old, limit {limit:.0f} ms")
+            return Breach(
+                Check.STATE,
+                f"the last measurement of the arm is {age_ms:.0f} ms old, limit {limit:.0f} ms",
+            )
         return None
 
     def _check_action_age(self, now_s: float, captured_at_s: float | None) -> Breach | None:
         if captured_at_s is None or now_s - captured_at_s <= self._max_action_age_s:
             return None
         age, limit = 1e3 * (now_s - captured_at_s), 1e3 * self._max_action_age_s
-        return Breach(Check.POLICY_LATE, f"the action in progress is based on a view {age:.0f} ms old, limit {limit:.0f} ms")
+        return Breach(
+            Check.POLICY_LATE,
+            f"the action in progress is based on a view {age:.0f} ms old, limit {limit:.0f} ms",
+        )
 
     def _check_tracking(self, state: JointState) -> Breach | None:
         error = np.abs(state.joints - self.limiter.joints)
@@ -228,7 +259,10 @@ class Safety:
         if not self._is_giving_way:
             return None
         name = self._limits.names[worst]
-        return Breach(Check.TRACKING, f"{name} is {error[worst]:.3f} rad from its command, limit {limit:.3f} rad")
+        return Breach(
+            Check.TRACKING,
+            f"{name} is {error[worst]:.3f} rad from its command, limit {limit:.3f} rad",
+        )
 
     def _check_workspace(self, tool_position: Vector) -> Breach | None:
         axis, excess_m, bound_m = self._workspace.excess(tool_position)
@@ -246,4 +280,6 @@ class Safety:
         count, limit = self._consecutive_overruns, self._config.max_overruns
         if count < limit:
             return None
-        return Breach(Check.OVERRUN, f"{count} ticks in a row began more than one period late, limit {limit}")
+        return Breach(
+            Check.OVERRUN, f"{count} ticks in a row began more than one period late, limit {limit}"
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from vla.control.rotation import Pose
 from vla.types import FloatArray
 
 
@@ -16,19 +17,32 @@ class Schedule(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Capture:
+    """The instant of an observation, as the control loop keeps it until the answer comes.
+
+    Attributes:
+        base: number of the action that began at that instant, or would have begun next.
+        captured_at_s: on the control loop's clock.
+        tool: where the tool was told to be.
+    """
+
+    base: int
+    captured_at_s: float
+    tool: Pose
+
+
+@dataclass(frozen=True, kw_only=True)
 class TimedChunk:
     """A chunk as the control loop received it.
 
     Attributes:
         sequence: number of the message, for the log.
-        base: how many actions had begun when its observation was captured; its first action is meant as number `base`.
-        captured_at_s: when that observation was captured, on the control loop's clock.
+        capture: the observation it answers; its first action is meant as number `capture.base`.
         actions: (steps, width) in the units of the ActionSpec, already found finite and in range.
     """
 
     sequence: int
-    base: int
-    captured_at_s: float
+    capture: Capture
     actions: FloatArray
 
 
@@ -37,18 +51,19 @@ class ScheduledAction:
     """One action to begin now.
 
     Attributes:
-        action: (width,).
-        following: (width,) the action that comes next if no fresher chunk does, or None.
-        index_in_chunk: how many actions of its chunk were dropped or used before it.
-        captured_at_s: when the observation behind it was captured.
-        sequence: of its chunk.
+        chunk: where it comes from.
+        index: its place in the chunk; those before it were carried out or dropped.
+        num_usable: how many actions of the chunk may be carried out.
     """
 
-    action: FloatArray
-    following: FloatArray | None
-    index_in_chunk: int
-    captured_at_s: float
-    sequence: int
+    chunk: TimedChunk
+    index: int
+    num_usable: int
+
+    @property
+    def following(self) -> FloatArray | None:
+        """(width,) the action that comes next if no fresher chunk does, or None."""
+        return self.chunk.actions[self.index + 1] if self.index + 1 < self.num_usable else None
 
 
 @dataclass(frozen=True)
@@ -100,34 +115,32 @@ class RecedingHorizon:
         self._idle_since_s: float | None = now_s
 
     def offer(self, chunk: TimedChunk) -> None:
-        if self._chunk is None or chunk.base >= self._chunk.base:
+        if self._chunk is None or chunk.capture.base >= self._chunk.capture.base:
             self._chunk = chunk
 
     def next_action(self, now_s: float) -> ScheduledAction | NoAction:
         chunk = self._chunk
-        index = self.consumed - chunk.base if chunk else 0
+        index = self.consumed - chunk.capture.base if chunk else 0
         if chunk is None or index >= self._usable(chunk):
-            return self._idle(now_s, "no chunk has arrived" if chunk is None else "the last chunk is used up")
-        age_ms, limit_ms = 1e3 * (now_s - chunk.captured_at_s), 1e3 * self._max_age_s
+            return self._idle(
+                now_s, "no chunk has arrived" if chunk is None else "the last chunk is used up"
+            )
+        age_ms, limit_ms = 1e3 * (now_s - chunk.capture.captured_at_s), 1e3 * self._max_age_s
         if age_ms > limit_ms:
             reason = f"the next action is based on an observation {age_ms:.0f} ms old, limit {limit_ms:.0f} ms"
             return NoAction(reason, is_overdue=True)
         self.consumed += 1
         self._idle_since_s = None
-        following = chunk.actions[index + 1] if index + 1 < self._usable(chunk) else None
-        return ScheduledAction(
-            action=chunk.actions[index],
-            following=following,
-            index_in_chunk=index,
-            captured_at_s=chunk.captured_at_s,
-            sequence=chunk.sequence,
-        )
+        return ScheduledAction(chunk=chunk, index=index, num_usable=self._usable(chunk))
 
     def _idle(self, now_s: float, why: str) -> NoAction:
         if self._idle_since_s is None:
             self._idle_since_s = now_s
         waited_ms, limit_ms = 1e3 * (now_s - self._idle_since_s), 1e3 * self._max_age_s
-        return NoAction(f"{why}; waited {waited_ms:.0f} ms for an action, limit {limit_ms:.0f} ms", waited_ms > limit_ms)
+        return NoAction(
+            f"{why}; waited {waited_ms:.0f} ms for an action, limit {limit_ms:.0f} ms",
+            waited_ms > limit_ms,
+        )
 
     def _usable(self, chunk: TimedChunk) -> int:
         steps = len(chunk.actions)

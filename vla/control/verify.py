@@ -45,14 +45,51 @@ def verify(rows: Mapping[str, NDArray[Any]], limits: JointLimits, period_s: floa
     result = Violations()
     low, high = np.asarray(limits.low), np.asarray(limits.high)
     command, measured = rows["command"], rows["joints"]
-    _count(result, "finite command", limits, (~np.isfinite(command)).astype(float) * 2, np.ones(len(low)), "")
+    _count(
+        result,
+        "finite command",
+        limits,
+        (~np.isfinite(command)).astype(float) * 2,
+        np.ones(len(low)),
+        "",
+    )
     middle, half = (low + high) / 2, (high - low) / 2
-    _count(result, "commanded position", limits, np.abs(command - middle), half, "rad from the middle of its range")
-    _count(result, "measured position", limits, np.abs(measured - middle), half, "rad from the middle of its range")
-    _count(result, "measured velocity", limits, np.abs(rows["velocity"]), np.asarray(limits.velocity), "rad/s")
+    _count(
+        result,
+        "commanded position",
+        limits,
+        np.abs(command - middle),
+        half,
+        "rad from the middle of its range",
+    )
+    _count(
+        result,
+        "measured position",
+        limits,
+        np.abs(measured - middle),
+        half,
+        "rad from the middle of its range",
+    )
+    _count(
+        result,
+        "measured velocity",
+        limits,
+        np.abs(rows["velocity"]),
+        np.asarray(limits.velocity),
+        "rad/s",
+    )
     velocity, acceleration, jerk = _differences(command, rows["segment"], rows["start"], period_s)
-    _count(result, "commanded velocity", limits, np.abs(velocity), np.asarray(limits.velocity), "rad/s")
-    _count(result, "commanded acceleration", limits, np.abs(acceleration), np.asarray(limits.acceleration), "rad/s^2")
+    _count(
+        result, "commanded velocity", limits, np.abs(velocity), np.asarray(limits.velocity), "rad/s"
+    )
+    _count(
+        result,
+        "commanded acceleration",
+        limits,
+        np.abs(acceleration),
+        np.asarray(limits.acceleration),
+        "rad/s^2",
+    )
     result.max_jerk = [float(value) for value in np.abs(jerk).max(axis=0, initial=0.0)]
     return result
 
@@ -65,13 +102,22 @@ def _differences(
     begins[1:] = segment[1:] != segment[:-1]
     before = np.where(begins[:, None], start, np.roll(command, 1, axis=0))
     velocity = (command - before) / period_s
-    acceleration = (velocity - np.where(begins[:, None], 0.0, np.roll(velocity, 1, axis=0))) / period_s
-    jerk = (acceleration - np.where(begins[:, None], 0.0, np.roll(acceleration, 1, axis=0))) / period_s
+    acceleration = (
+        velocity - np.where(begins[:, None], 0.0, np.roll(velocity, 1, axis=0))
+    ) / period_s
+    jerk = (
+        acceleration - np.where(begins[:, None], 0.0, np.roll(acceleration, 1, axis=0))
+    ) / period_s
     return velocity, acceleration, jerk
 
 
 def _count(
-    result: Violations, kind: str, limits: JointLimits, values: NDArray[Any], bounds: NDArray[Any], unit: str
+    result: Violations,
+    kind: str,
+    limits: JointLimits,
+    values: NDArray[Any],
+    bounds: NDArray[Any],
+    unit: str,
 ) -> None:
     share = values / bounds
     beyond = ~(share <= 1 + _ROUNDING)  # also where not a number
@@ -79,4 +125,6 @@ def _count(
     result.count += int(beyond.sum())
     for tick, joint in np.argwhere(beyond)[: _MAX_LISTED - len(result.first)]:
         value, bound = float(values[tick, joint]), float(bounds[joint])
-        result.first.append(f"tick {tick}: {kind} of {limits.names[joint]} is {value:.4f} {unit}, limit {bound:.4f}")
+        result.first.append(
+            f"tick {tick}: {kind} of {limits.names[joint]} is {value:.4f} {unit}, limit {bound:.4f}"
+        )

@@ -247,9 +247,11 @@ def _grounding(frames: Sequence[Frames]) -> NDArray[np.float32] | None:
 def _tokenize(
     frames: Sequence[Frames], tokenizer: TextEncoder
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Returns the text row of every frame, and the ids and validity of every text row."""
+    """Returns the text row of every frame, and the ids and validity of every text row, as long as the longest."""
     tasks = [task for f in frames for task in f.tasks]
     first_rows = np.cumsum([0, *(len(f.tasks) for f in frames)])
     ids, valid = tokenizer(tasks)
+    longest = int(valid.sum(axis=1).max())
+    ids, valid = ids[:, :longest], valid[:, :longest]
     rows = np.concatenate([f.task_index + first for f, first in zip(frames, first_rows[:-1], strict=True)])
     return rows, ids, valid

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vla.data.atomic import replacing
 from vla.data.frames_cache import PictureSource, episode_files
-from vla.data.layout import IMAGE_PREFIX, read_info
+from vla.data.layout import IMAGE_PREFIX, picture_size, read_info
 from vla.types import ImageArray
 
 _PICTURE_PX = 128
@@ -30,8 +30,8 @@ def write_contact_sheet(root: Path, path: Path, *, num_episodes: int = 24) -> No
     episodes = episodes[:num_episodes]
     starts = [row["dataset_from_index"] for row in episodes]
     ends = [row["dataset_to_index"] for row in episodes]
-    shape = (ends[-1], _PICTURE_PX, _PICTURE_PX)
-    views = [PictureSource(root, info, key, shape, ends).pick(starts) for key in cameras]
+    sizes = {key: picture_size(info["features"][key]) for key in cameras}
+    views = [PictureSource(root, info, key, (ends[-1], *sizes[key]), ends).pick(starts) for key in cameras]
     captions = [f"{row['episode_index']}: {row['tasks'][0]}" for row in episodes]
     tiles = [_tile([view[i] for view in views], caption) for i, caption in enumerate(captions)]
     with replacing(path) as temporary:
@@ -39,12 +39,20 @@ def write_contact_sheet(root: Path, path: Path, *, num_episodes: int = 24) -> No
 
 
 def _tile(pictures: Sequence[ImageArray], caption: str) -> Image.Image:
-    strip = Image.fromarray(np.concatenate(pictures, axis=1))
+    strip = Image.fromarray(np.concatenate([_scaled(picture) for picture in pictures], axis=1))
     tile = Image.new("RGB", (strip.width, strip.height + _CAPTION_PX), "white")
     tile.paste(strip, (0, 0))
     lines = textwrap.wrap(caption, max(12, strip.width // 6))[:2]
     ImageDraw.Draw(tile).text((2, strip.height + 1), "\n".join(lines), "black", ImageFont.load_default(11))
     return tile
+
+
+def _scaled(picture: ImageArray) -> ImageArray:
+    """Returns the picture at tile size; small ones keep their pixels as squares, to show what a policy gets to see."""
+    height, width, _ = picture.shape
+    size = (max(1, round(_PICTURE_PX * width / height)), _PICTURE_PX)
+    method = Image.Resampling.NEAREST if height < _PICTURE_PX else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize(size, method))
 
 
 def _grid(tiles: Sequence[Image.Image]) -> Image.Image:

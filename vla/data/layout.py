@@ -156,6 +156,14 @@ def read_info(root: Path) -> dict[str, Any]:
     return info
 
 
+def picture_size(feature: dict[str, Any]) -> tuple[int, int]:
+    """Returns height and width of an image or video feature; older recordings put the channels first."""
+    shape, names = feature["shape"], feature.get("names") or []
+    if names and str(names[0]).startswith("channel"):
+        return int(shape[1]), int(shape[2])
+    return int(shape[0]), int(shape[1])
+
+
 def nth_file(number: int) -> dict[str, int]:
     """Returns chunk_index and file_index of the n-th file."""
     return {"chunk_index": number // FILES_PER_CHUNK, "file_index": number % FILES_PER_CHUNK}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla.data.frames_cache import PictureSource, data_files
-from vla.data.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, TASKS_PATH, read_info
+from vla.data.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, TASKS_PATH, picture_size, read_info
 from vla.data.manifest import read_manifest
 from vla.errors import DatasetError, unknown_name
 from vla.types import FloatArray, ImageArray
@@ -101,7 +101,7 @@ def open_frames(
         _check_finite(root, name, values, episode_index, frame_index, _names(features[name]))
     images = {}
     for camera in cameras:
-        height, width = (image_size, image_size) if image_size else _picture_size(features[IMAGE_PREFIX + camera])
+        height, width = (image_size, image_size) if image_size else picture_size(features[IMAGE_PREFIX + camera])
         source = PictureSource(root, info, IMAGE_PREFIX + camera, (len(task_index), height, width), ends.tolist())
         images[camera] = source.open(cache=cache)
     return Frames(
@@ -183,13 +183,6 @@ def _check_finite(
             f"{root}, episode {episode[row]}, frame {frame[row]}: {name} {names[dim]} is {values[row, dim]} "
             f"({len(np.unique(bad[:, 0]))} frames are not finite); remove those episodes"
         )
-
-
-def _picture_size(feature: dict[str, Any]) -> tuple[int, int]:
-    shape, names = feature["shape"], feature.get("names") or []
-    if names and str(names[0]).startswith("channel"):  # older recordings: channels first
-        return int(shape[1]), int(shape[2])
-    return int(shape[0]), int(shape[1])
 
 
 def _names(feature: dict[str, Any]) -> list[str]:

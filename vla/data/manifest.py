@@ -57,11 +57,12 @@ class Manifest:
             new = cls(identity=identity, histograms={name: np.zeros((3, 256), np.int64) for name in layout.cameras})
             new.write(root)
             return new
-        for name in {**found.identity, **identity}:
-            old, asked = found.identity.get(name), identity.get(name)
-            if old != asked:
+        before, now = _flat(found.identity), _flat(identity)
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
                 raise DatasetError(
-                    f"{root} was recorded with {name}={old!r}, not {asked!r}; use that setting or another root"
+                    f"{root} was recorded with {name}={before.get(name)!r}, not {now.get(name)!r}; "
+                    "use that setting again or choose another root"
                 )
         return cls(**vars(found))
 
@@ -108,3 +109,11 @@ def read_manifest(root: Path) -> Manifest | None:
 
 def _path(root: Path, num_episodes: int) -> Path:
     return root / "meta" / f"recording-{num_episodes:06d}.json"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings under dotted names, so that a difference can be named."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

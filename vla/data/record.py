@@ -89,5 +89,8 @@ def record_attempt(
 
 def grounding_vector(grounding: Any) -> FloatArray:
     """Returns (7,) float32: named object minus tool centre in metres, then (u, v) per camera, -1 where not visible."""
-    pixels = [grounding.pixels[name] if grounding.visible[name] else NOT_VISIBLE for name in GROUNDED_CAMERAS]
+    pixels = [
+        np.clip(grounding.pixels[name], 0.0, 1.0) if grounding.visible[name] else NOT_VISIBLE
+        for name in GROUNDED_CAMERAS
+    ]
     return np.concatenate([grounding.target_from_tool, *pixels]).astype(np.float32)

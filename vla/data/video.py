@@ -16,7 +16,7 @@ from vla.types import ImageArray
 # A key frame every second frame keeps random access cheap (lerobot's default); without B-frames the packets of an
 # episode are in display order, so episodes can be joined by shifting time stamps alone.
 CODEC = "libx264"
-OPTIONS = {"g": "2", "crf": "20", "preset": "veryfast", "bf": "0", "threads": "1"}
+OPTIONS = {"g": "2", "crf": "18", "preset": "veryfast", "bf": "0", "threads": "1"}
 PIXEL_FORMAT = "yuv420p"
 
 

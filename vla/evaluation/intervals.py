@@ -60,7 +60,9 @@ def wilson(successes: int, episodes: int, z: float = Z_95) -> Rate:
     Unlike the normal approximation it stays inside [0, 1] and keeps a width at 0 and at `episodes` successes.
     """
     if not 0 <= successes <= episodes:
-        raise VlaError(f"{successes} successes of {episodes} episodes; need 0 <= successes <= episodes")
+        raise VlaError(
+            f"{successes} successes of {episodes} episodes; need 0 <= successes <= episodes"
+        )
     if episodes == 0:
         return Rate(successes=0, episodes=0, success_rate=math.nan, low=0.0, high=1.0)
     rate, spread = successes / episodes, z * z / episodes

@@ -1,4 +1,4 @@
-"""Episodes spread over processes, each with its own environment and policy; who runs a seed does not change its outcome."""
+"""Episodes spread over processes, each with its own environment and policy; outcomes do not depend on who runs them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vla.errors import VlaError
-from vla.evaluation.rollout import Env, Episode, RolloutConfig, run_episode
+from vla.evaluation.episode import Episode
+from vla.evaluation.rollout import Env, RolloutConfig, run_episode, run_together
 from vla.evaluation.video import FrameRecorder
 from vla.types import Policy
 
@@ -34,16 +36,24 @@ class Job:
         make_policy: builds the policy for that environment.
         config: what is asked of the policy.
         execute_steps: actions carried out of each chunk; 0 = all.
+        batch_size: episodes that a process runs side by side, so that one forward pass serves them all. The groups
+            are fixed by the seeds, so this too does not depend on the number of processes.
         frames_directory: where workers leave the frames of recorded episodes.
         num_recorded: episodes, from the first seed on, whose frames are kept.
     """
 
     make_env: Callable[[], Env]
-    make_policy: Callable[[Env], Policy]
+    make_policy: Callable[[Any], Policy]
     config: RolloutConfig
     execute_steps: int = 0
+    batch_size: int = 1
     frames_directory: Path | None = None
     num_recorded: int = 0
+
+    def groups(self) -> list[range]:
+        """Returns the seeds, those of a group being run side by side."""
+        seeds, size = self.config.seeds, self.batch_size
+        return [seeds[first : first + size] for first in range(0, len(seeds), size)]
 
 
 def evaluate(
@@ -59,7 +69,7 @@ def evaluate(
     Raises:
         VlaError: policy and environment do not fit together, or a worker process died.
     """
-    count = min(_num_cores() if num_workers is None else num_workers, job.config.episodes)
+    count = min(_num_cores() if num_workers is None else num_workers, len(job.groups()))
     episodes: list[Episode] = []
     for episode in _here(job) if count == 0 else _in_processes(job, count):
         episodes.append(episode)
@@ -71,8 +81,8 @@ def evaluate(
 def _here(job: Job) -> Iterator[Episode]:
     with _one_torch_thread():
         worker = _Worker(job)
-        for seed in job.config.seeds:
-            yield worker.run(seed)
+        for seeds in job.groups():
+            yield from worker.run(seeds)
 
 
 def _in_processes(job: Job, count: int) -> Iterator[Episode]:
@@ -85,9 +95,9 @@ def _in_processes(job: Job, count: int) -> Iterator[Episode]:
             initargs=(job,),
         )
         try:
-            waiting = [executor.submit(_run_seed, seed) for seed in job.config.seeds]
+            waiting = [executor.submit(_run_seeds, seeds) for seeds in job.groups()]
             for future in as_completed(waiting):
-                yield future.result()
+                yield from future.result()
         except BrokenProcessPool as error:
             raise VlaError(
                 f"one of {count} rollout processes died (out of memory?); use fewer: num_workers=1"
@@ -102,28 +112,49 @@ def _in_processes(job: Job, count: int) -> Iterator[Episode]:
 
 
 class _Worker:
-    """An environment and a policy, built once and used for many seeds."""
+    """Environments and a policy, built once and used for many seeds."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._env = job.make_env()
-        self._policy = job.make_policy(self._env)
+        self._envs = [job.make_env()]
+        self._policy = job.make_policy(self._envs[0])
 
-    def run(self, seed: int) -> Episode:
-        job, recorder = self._job, None
-        if job.frames_directory is not None and seed - job.config.seed < job.num_recorded:
-            recorder = FrameRecorder(self._env)
-        episode = run_episode(
-            self._env,
-            self._policy,
-            job.config,
-            seed,
-            execute_steps=job.execute_steps,
-            on_frame=recorder,
-        )
-        if recorder is not None and job.frames_directory is not None:
-            recorder.save(job.frames_directory / f"{seed}.npy")
-        return episode
+    def run(self, seeds: range) -> list[Episode]:
+        job = self._job
+        while len(self._envs) < len(seeds):
+            self._envs.append(job.make_env())
+        recorders = [
+            self._recorder(env, seed) for env, seed in zip(self._envs, seeds, strict=False)
+        ]
+        if job.batch_size == 1:
+            episodes = [
+                run_episode(
+                    self._envs[0],
+                    self._policy,
+                    job.config,
+                    seeds[0],
+                    execute_steps=job.execute_steps,
+                    on_frame=recorders[0],
+                )
+            ]
+        else:
+            episodes = run_together(
+                self._envs[: len(seeds)],
+                self._policy,
+                job.config,
+                seeds,
+                execute_steps=job.execute_steps,
+                on_frames=recorders,
+            )
+        for recorder, seed in zip(recorders, seeds, strict=True):
+            if recorder is not None and job.frames_directory is not None:
+                recorder.save(job.frames_directory / f"{seed}.npy")
+        return episodes
+
+    def _recorder(self, env: Env, seed: int) -> FrameRecorder | None:
+        job = self._job
+        is_recorded = job.frames_directory is not None and seed - job.config.seed < job.num_recorded
+        return FrameRecorder(env) if is_recorded else None
 
 
 _job: Job | None = None
@@ -136,13 +167,15 @@ def _start_worker(job: Job) -> None:
     _job = job
 
 
-def _run_seed(seed: int) -> Episode:
+def _run_seeds(seeds: range) -> list[Episode]:
     global _worker
-    if _worker is None:  # built here, not in the initializer, so that its errors reach the parent as they are
+    if (
+        _worker is None
+    ):  # built here, not in the initializer, so that its errors reach the parent as they are
         assert _job is not None
         _worker = _Worker(_job)
         _set_torch_threads(1)
-    return _worker.run(seed)
+    return _worker.run(seeds)
 
 
 def _num_cores() -> int:

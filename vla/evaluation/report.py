@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vla.evaluation.episode import Episode, Failure
 from vla.evaluation.intervals import Rate, wilson
-from vla.evaluation.rollout import Episode, Failure
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, Any]:

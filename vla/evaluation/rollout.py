@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from vla.errors import ActionError, ConfigError, PolicyError, VlaError
+from vla.evaluation.episode import Episode, Failure
 from vla.evaluation.latency import DelayLine
 from vla.types import ActionChunk, ActionSpec, FloatArray, ImageArray, Observation, Policy
 
@@ -30,14 +31,12 @@ class Env(Protocol):
         ...
 
 
-class Failure(Enum):
-    """Why an episode did not succeed. An EXCEPTION says nothing about the policy and is never scored."""
+class BatchPolicy(Policy, Protocol):
+    """A policy that can also answer several observations in one forward pass."""
 
-    TIMEOUT = "timeout"
-    DROPPED = "dropped"
-    WRONG_OBJECT = "wrong_object"
-    SAFETY_STOP = "safety_stop"  # a command that no robot could be sent: not finite
-    EXCEPTION = "exception"
+    def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Returns one chunk per observation."""
+        ...
 
 
 class InstructionSplit(Enum):
@@ -84,45 +83,6 @@ class RolloutConfig:
         return options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Episode:
-    """What came of one seed.
-
-    Attributes:
-        failure: "" when it succeeded, else a value of Failure.
-        handled: the object that was picked or moved in the end, "" when there was none or the task does not say.
-        steps: actions executed.
-        clipped_steps: actions that had to be brought within the limits of the ActionSpec.
-        confidence: mean probability of the executed bins, None for a policy without bins.
-        error: the exception's last line, "" otherwise.
-        traceback: the exception's traceback, "" otherwise.
-        policy_ms: mean time of one `act`, of this machine's clock; not part of equality.
-    """
-
-    seed: int
-    task: str = ""
-    instruction: str = ""
-    target: str = ""
-    is_success: bool = False
-    failure: str = ""
-    handled: str = ""
-    steps: int = 0
-    clipped_steps: int = 0
-    confidence: float | None = None
-    error: str = ""
-    traceback: str = ""
-    policy_ms: float = field(default=0.0, compare=False)
-
-    @property
-    def is_scored(self) -> bool:
-        """Whether the outcome says something about the policy."""
-        return self.failure != Failure.EXCEPTION.value
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain values; the traceback stays out."""
-        return {key: value for key, value in asdict(self).items() if key != "traceback"}
-
-
 OnFrame = Callable[[Mapping[str, Any]], None]
 
 
@@ -149,64 +109,138 @@ def run_episode(
         VlaError: policy and environment do not fit together, seen at the first observation. An exception later on
             ends the episode as `Failure.EXCEPTION` instead.
     """
-    rollout = _Rollout(env, policy, config, execute_steps, on_frame)
-    try:
-        return rollout.run(seed)
-    except ActionError as error:
-        return replace(
-            rollout.episode(seed), failure=Failure.SAFETY_STOP.value, error=str(error)
+    rollout = _Rollout(env, policy.action_spec, config, execute_steps, on_frame)
+    _run([rollout], policy, [seed], lambda observations: [policy.act(observations[0])])
+    return rollout.outcome
+
+
+def run_together(
+    envs: Sequence[Env],
+    policy: Policy,
+    config: RolloutConfig,
+    seeds: Sequence[int],
+    *,
+    execute_steps: int = 0,
+    on_frames: Sequence[OnFrame | None],
+) -> list[Episode]:
+    """Returns the outcomes of several episodes run side by side, each forward pass serving all that wait for a chunk.
+
+    Arguments and errors are those of `run_episode`, one environment and one seed per episode. The policy is reset
+    once, with the first seed, so it must not keep anything from one observation to the next.
+    """
+    if not hasattr(policy, "act_batch"):
+        raise ConfigError(
+            f"{type(policy).__name__} answers one observation at a time; use batch_size=1"
         )
-    except Exception as error:
-        if isinstance(error, VlaError) and rollout.steps == 0:
-            raise
-        return replace(
-            rollout.episode(seed),
-            failure=Failure.EXCEPTION.value,
-            error=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
-        )
+    rollouts = [
+        _Rollout(env, policy.action_spec, config, execute_steps, on_frame)
+        for env, on_frame in zip(envs, on_frames, strict=True)
+    ]
+    _run(rollouts, policy, seeds, cast(BatchPolicy, policy).act_batch)
+    return [rollout.outcome for rollout in rollouts]
+
+
+def _run(
+    rollouts: Sequence[_Rollout],
+    policy: Policy,
+    seeds: Sequence[int],
+    ask: Callable[[list[Observation]], list[ActionChunk]],
+) -> None:
+    policy.reset(seeds[0])
+    for rollout, seed in zip(rollouts, seeds, strict=True):
+        rollout.start(seed)
+    while waiting := [rollout for rollout in rollouts if rollout.observation is not None]:
+        observations = [cast(Observation, rollout.observation) for rollout in waiting]
+        started = time.perf_counter()
+        try:
+            chunks = ask(observations)
+        except Exception as error:  # noqa: BLE001 - whatever a policy raises must not count as its failure
+            for rollout in waiting:
+                rollout.fail(error)
+            continue
+        seconds = (time.perf_counter() - started) / len(waiting)
+        for rollout, chunk in zip(waiting, chunks, strict=True):
+            rollout.advance(chunk, seconds)
 
 
 class _Rollout:
-    """The state of one episode while it runs, so that a crash can still tell how far it came."""
+    """One episode while it runs.
+
+    Attributes:
+        observation: what the policy must answer next; None when the episode is over.
+        outcome: the episode's outcome once it is over.
+        steps: actions executed so far.
+    """
 
     def __init__(
         self,
         env: Env,
-        policy: Policy,
+        spec: ActionSpec,
         config: RolloutConfig,
         execute_steps: int,
         on_frame: OnFrame | None,
     ) -> None:
-        self._env, self._policy, self._config = env, policy, config
+        self._env, self._spec, self._config = env, spec, config
         self._execute_steps, self._on_frame = execute_steps, on_frame
-        self._spec: ActionSpec = policy.action_spec
-        self._delay = DelayLine(self._spec, config.latency_ms)
+        self._delay = DelayLine(spec, config.latency_ms)
         self._info: dict[str, Any] = {}
         self._instruction = ""
         self._probabilities: list[float] = []
         self._act_seconds: list[float] = []
         self._clipped_steps = 0
         self.steps = 0
+        self.observation: Observation | None = None
+        self.outcome: Episode
 
-    def run(self, seed: int) -> Episode:
-        raw, self._info = self._env.reset(seed=seed, options=self._config.reset_options())
-        self._instruction = str(raw["instruction"])
-        self._policy.reset(seed)
-        self._delay.reset(self._spec.rest(np.asarray(self._spec.high)))  # at rest, gripper open
-        self._show(raw)
-        while True:
-            for action in self._ask(raw):
+    def start(self, seed: int) -> None:
+        """Resets the environment."""
+        self._seed = seed
+        try:
+            raw, self._info = self._env.reset(seed=seed, options=self._config.reset_options())
+            self._instruction = str(raw["instruction"])
+            self._delay.reset(self._spec.rest(np.asarray(self._spec.high)))  # at rest, gripper open
+            self._see(raw)
+        except Exception as error:  # noqa: BLE001 - as in advance
+            self.fail(error)
+
+    def advance(self, chunk: ActionChunk, seconds: float) -> None:
+        """Carries out the chunk, which took `seconds` to predict, as far as is wanted and the episode lasts."""
+        self._act_seconds.append(seconds)
+        try:
+            for action in self._wanted(chunk):
                 raw, _, terminated, truncated, self._info = self._env.step(self._effective(action))
                 self.steps += 1
-                self._show(raw)
+                self._see(raw)
                 if terminated or truncated:
-                    return self._finished(seed)
+                    self._finish()
+                    return
+        except Exception as error:  # noqa: BLE001 - a crash of the simulator says nothing about the policy
+            self.fail(error)
 
-    def episode(self, seed: int) -> Episode:
-        """Returns what is known of the episode so far, neither successful nor failed."""
+    def fail(self, error: Exception) -> None:
+        """Ends the episode with an exception; raises it if policy and environment cannot work together at all."""
+        if isinstance(error, VlaError) and not isinstance(error, ActionError) and self.steps == 0:
+            raise error
+        if isinstance(error, ActionError):
+            failure, text, trace = Failure.SAFETY_STOP, str(error), ""
+        else:
+            failure, text = Failure.EXCEPTION, f"{type(error).__name__}: {error}"
+            trace = "".join(traceback.format_exception(error))
+        self.observation = None
+        self.outcome = replace(self._so_far(), failure=failure.value, error=text, traceback=trace)
+
+    def _finish(self) -> None:
+        self.observation = None
+        if self._info.get("is_success"):
+            self.outcome = replace(self._so_far(), is_success=True)
+        else:
+            failure = Failure(self._info.get("failure") or Failure.TIMEOUT.value)
+            self.outcome = replace(self._so_far(), failure=failure.value)
+
+    def _so_far(self) -> Episode:
+        """Returns what is known of the episode, neither successful nor failed."""
         return Episode(
-            seed=seed,
+            seed=self._seed,
             task=str(self._info.get("task", "")),
             instruction=self._instruction,
             target=str(self._info.get("target", "")),
@@ -217,47 +251,32 @@ class _Rollout:
             policy_ms=1000 * float(np.mean(self._act_seconds)) if self._act_seconds else 0.0,
         )
 
-    def _finished(self, seed: int) -> Episode:
-        if self._info.get("is_success"):
-            return replace(self.episode(seed), is_success=True)
-        failure = Failure(self._info.get("failure") or Failure.TIMEOUT.value)
-        return replace(self.episode(seed), failure=failure.value)
-
-    def _ask(self, raw: Mapping[str, Any]) -> FloatArray:
-        """Returns the actions (steps, width) to carry out before asking again."""
-        observation = self._observation(raw)
-        started = time.perf_counter()
-        chunk = self._policy.act(observation)
-        self._act_seconds.append(time.perf_counter() - started)
-        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != self._spec.width:
-            raise PolicyError(
-                f"the policy gave actions of shape {chunk.actions.shape}; expected (steps, {self._spec.width})"
-            )
-        count = self._execute_steps or len(chunk.actions)
-        self._note_probabilities(chunk, count)
-        return chunk.actions[:count]
-
-    def _observation(self, raw: Mapping[str, Any]) -> Observation:
+    def _see(self, raw: Mapping[str, Any]) -> None:
+        if self._on_frame is not None:
+            self._on_frame(raw)
         images: dict[str, ImageArray] = dict(raw["images"])
         if self._config.black_image:
             images = {name: np.zeros_like(image) for name, image in images.items()}
-        return Observation(
+        self.observation = Observation(
             images=images,
             state=np.asarray(raw["state"], dtype=np.float32),
             instruction=str(raw["instruction"]),
             captured_at_s=self.steps * self._spec.dt_s,
         )
 
+    def _wanted(self, chunk: ActionChunk) -> FloatArray:
+        """Returns the actions (steps, width) of the chunk to carry out before asking again."""
+        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != self._spec.width:
+            raise PolicyError(
+                f"the policy gave actions of shape {chunk.actions.shape}; expected (steps, {self._spec.width})"
+            )
+        count = self._execute_steps or len(chunk.actions)
+        if chunk.probabilities is not None:
+            self._probabilities.append(float(np.mean(chunk.probabilities[:count])))
+        return chunk.actions[:count]
+
     def _effective(self, action: FloatArray) -> FloatArray:
+        """Returns the action that takes effect now: within the limits, and late by the latency."""
         limited = self._spec.clip(action)
         self._clipped_steps += int(np.abs(limited - action).max() > 1e-6)
         return self._delay.push(limited)
-
-    def _note_probabilities(self, chunk: ActionChunk, count: int) -> None:
-        if chunk.probabilities is not None:
-            self._probabilities.append(float(np.mean(chunk.probabilities[:count])))
-
-    def _show(self, raw: Mapping[str, Any]) -> None:
-        if self._on_frame is not None:
-            self._on_frame(raw)
-

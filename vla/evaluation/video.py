@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vla.data.atomic import replacing
-from vla.evaluation.rollout import Episode
+from vla.evaluation.episode import Episode
 from vla.types import ImageArray
 
 TILE_PX = 192
@@ -44,7 +44,9 @@ class FrameRecorder:
         np.save(path, np.stack(self._frames) if self._frames else _fitted_nothing())
 
 
-def write_grid(path: Path, frames: Mapping[int, Path], episodes: Sequence[Episode], fps: float) -> int:
+def write_grid(
+    path: Path, frames: Mapping[int, Path], episodes: Sequence[Episode], fps: float
+) -> int:
     """Writes the recorded episodes as one grid; returns how many it shows.
 
     An episode that is over keeps its last picture, and its frame turns green or red.
@@ -81,7 +83,9 @@ def _page(
             page[top : top + height, left : left + width] = color
         top, left = top + MARGIN_PX, left + MARGIN_PX
         page[top : top + TILE_PX, left : left + TILE_PX] = clip[min(step, len(clip) - 1)]
-        page[top + TILE_PX : top + TILE_PX + CAPTION_PX, left : left + TILE_PX] = caption[int(is_over)]
+        page[top + TILE_PX : top + TILE_PX + CAPTION_PX, left : left + TILE_PX] = caption[
+            int(is_over)
+        ]
     return page
 
 

@@ -89,7 +89,7 @@ def prefill(
     Returns the hidden state that the first action token is read from, the cache with room for
     `num_further_tokens`, and which cached tokens are not padding.
     """
-    prefix, valid = model.embed_prefix(model.image_tokens(images), text_ids, text_valid, state)
+    prefix, valid = model.embed_prefix(images, text_ids, text_valid, state)
     shape = model.config.decoder
     cache = KVCache(
         num_layers=shape.depth,
@@ -111,7 +111,7 @@ def prefill(
 
 def decode(
     model: Prismatic,
-    token_ids: Int[Tensor, "batch"],
+    token_ids: Int[Tensor, " batch"],
     cache: KVCache,
     valid: Bool[Tensor, "batch cached"],
 ) -> tuple[Float[Tensor, "batch 1 width"], Bool[Tensor, "batch cached_and_one"]]:

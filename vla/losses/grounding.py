@@ -34,9 +34,7 @@ def grounding_losses(
     return {"pointing": (nats * weights).sum() / weights.sum().clamp(min=1.0), "offset": offset}
 
 
-def patch_of_pixel(
-    pixels: Float[Tensor, "*batch 2"], num_patches: int
-) -> torch.Tensor:
+def patch_of_pixel(pixels: Float[Tensor, "*batch 2"], num_patches: int) -> torch.Tensor:
     """Returns the index of the image token, row by row, whose square holds the point (u, v) in [0, 1]^2."""
     grid = math.isqrt(num_patches)
     column, row = (pixels * grid).long().clamp(max=grid - 1).unbind(dim=-1)

@@ -36,9 +36,7 @@ def action_cross_entropy(
     return (loss * counts).sum() / (counts.sum() * loss.shape[-1]).clamp(min=1.0)
 
 
-def soft_bins(
-    sigma_bins: float, device: torch.device | None = None
-) -> Float[Tensor, "bins bins"]:
+def soft_bins(sigma_bins: float, device: torch.device | None = None) -> Float[Tensor, "bins bins"]:
     """Returns a row of target probabilities for every true bin: a Gaussian around it, summing to 1 within 0..255."""
     order = torch.arange(NUM_BINS, dtype=torch.float32, device=device)
     return (-0.5 * ((order - order[:, None]) / sigma_bins) ** 2).softmax(dim=-1)
@@ -53,6 +51,8 @@ def token_cross_entropy(
 
     `token_logits[:, i]` is the prediction of `token_ids[:, i]`: nothing is shifted here.
     """
-    loss = F.cross_entropy(token_logits.float().flatten(0, 1), token_ids.flatten(), reduction="none")
+    loss = F.cross_entropy(
+        token_logits.float().flatten(0, 1), token_ids.flatten(), reduction="none"
+    )
     counts = label_mask.flatten().to(loss.dtype)
     return (loss * counts).sum() / counts.sum().clamp(min=1.0)

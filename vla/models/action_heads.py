@@ -51,14 +51,12 @@ class TokenActionHead(nn.Module):
         """Returns logits over all tokens."""
         return self.lm_head(hidden)
 
-    def token_ids(
-        self, bins: Int[Tensor, "batch steps dims"]
-    ) -> Int[Tensor, "batch steps dims"]:
+    def token_ids(self, bins: Int[Tensor, "batch steps dims"]) -> Int[Tensor, "batch steps dims"]:
         """Returns the token id of every bin."""
         first_ids = torch.tensor(self.vocabulary.first_ids, device=bins.device)
         return first_ids + self.vocabulary.step * bins
 
-    def bin_ids(self, dimension: int, device: torch.device) -> Int[Tensor, "bins"]:
+    def bin_ids(self, dimension: int, device: torch.device) -> Int[Tensor, " bins"]:
         """Returns the ids of bins 0..255 of one dimension."""
         order = torch.arange(NUM_BINS, device=device)
         return self.vocabulary.first_ids[dimension] + self.vocabulary.step * order

@@ -89,6 +89,10 @@ class _Layer(nn.Module):
         index: int,
     ) -> Float[Tensor, "batch tokens width"]:
         x = x + self.attention(
-            self.attention_norm(x), may_attend=may_attend, rotation=rotation, cache=cache, layer=index
+            self.attention_norm(x),
+            may_attend=may_attend,
+            rotation=rotation,
+            cache=cache,
+            layer=index,
         )
         return x + self.mlp(self.mlp_norm(x))

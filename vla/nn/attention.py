@@ -92,5 +92,5 @@ def attend(
         k_BHTD, v_BHTD = (x.repeat_interleave(group, dim=1) for x in (k_BHTD, v_BHTD))
     scores = (q_BHTD * q_BHTD.shape[-1] ** -0.5) @ k_BHTD.transpose(-1, -2)
     if may_attend is not None:  # added, not filled in: adding a constant needs no backward pass
-        scores = scores + torch.zeros_like(may_attend, dtype=scores.dtype).masked_fill(~may_attend, -math.inf)
+        scores += torch.where(may_attend, 0.0, -math.inf).to(scores.dtype)
     return scores.softmax(dim=-1) @ v_BHTD

@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 
@@ -26,40 +26,30 @@ class PrefixAttention(Enum):
     PREFIX_LM = "prefix_lm"  # all of the prefix to all of it: PaliGemma
 
 
-def sequence_blocks(
+def attention_mask(
+    valid_mask: Bool[Tensor, "batch tokens"],
     num_prefix: int,
-    num_suffix: int,
     *,
     attention: PrefixAttention,
     is_suffix_parallel: bool,
-    device: torch.device | None = None,
-) -> Int[Tensor, "tokens"]:
-    """Returns the block of every token of [prefix | suffix].
+) -> Bool[Tensor, "batch 1 tokens tokens"]:
+    """Returns the mask of [prefix | suffix]: query on axis 2, key on axis 3; axis 1 broadcasts over heads.
+
+    A padding query may attend to valid keys too, so that its softmax has something to sum over; what it
+    computes is read by nobody. The first token of every row must be valid.
 
     Args:
-        num_prefix: tokens of the prefix, padding included.
-        num_suffix: tokens of the suffix.
+        valid_mask: False for padding.
+        num_prefix: tokens of the prefix, padding included; the rest is the suffix.
         attention: how the prefix attends to itself.
         is_suffix_parallel: True when all suffix tokens see each other (one block); False when they are
             read one after another.
-        device: where the result lives.
     """
-    is_causal = attention is PrefixAttention.CAUSAL
-    order = torch.arange(num_prefix + num_suffix, device=device)
-    prefix = order[:num_prefix] if is_causal else torch.zeros_like(order[:num_prefix])
-    suffix = order[num_prefix:]
+    num_tokens = valid_mask.shape[1]
+    blocks = torch.arange(num_tokens, device=valid_mask.device)
+    if attention is PrefixAttention.PREFIX_LM:
+        blocks = blocks.clamp(min=num_prefix - 1)
     if is_suffix_parallel:
-        suffix = torch.full_like(suffix, num_prefix)
-    return torch.cat([prefix, suffix])
-
-
-def attention_mask(
-    valid_mask: Bool[Tensor, "batch tokens"], blocks: Int[Tensor, "tokens"]
-) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """Returns the mask (query on axis 2, key on axis 3) of the rule above; axis 1 broadcasts over heads.
-
-    A padding query may attend to the valid keys before it, so that its softmax has something to sum over
-    as long as the first token of the row is valid; what it computes is read by nobody.
-    """
-    not_later = blocks[None, :] <= blocks[:, None]
-    return (not_later[None] & valid_mask[:, None, :])[:, None]
+        blocks = blocks.clamp(max=num_prefix)
+    is_not_later = blocks[None, :] <= blocks[:, None]
+    return (is_not_later & valid_mask[:, None, :])[:, None]

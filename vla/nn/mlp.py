@@ -27,7 +27,9 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 class PlainMLP(nn.Module):
     """Linear, activation, linear."""
 
-    def __init__(self, width: int, hidden_width: int, activation: Activation, bias: bool = True) -> None:
+    def __init__(
+        self, width: int, hidden_width: int, activation: Activation, bias: bool = True
+    ) -> None:
         super().__init__()
         self.up = nn.Linear(width, hidden_width, bias=bias)
         self.down = nn.Linear(hidden_width, width, bias=bias)
@@ -40,7 +42,9 @@ class PlainMLP(nn.Module):
 class GatedMLP(nn.Module):
     """down(activation(gate x) * up x), with gate and up as one matrix product (Shazeer 2020)."""
 
-    def __init__(self, width: int, hidden_width: int, activation: Activation, bias: bool = False) -> None:
+    def __init__(
+        self, width: int, hidden_width: int, activation: Activation, bias: bool = False
+    ) -> None:
         super().__init__()
         self.gate_up = nn.Linear(width, 2 * hidden_width, bias=bias)
         self.down = nn.Linear(hidden_width, width, bias=bias)

@@ -44,7 +44,8 @@ class _RMSNormForCPUTraining(torch.autograd.Function):
         return normalised * weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad,) = grads
         normalised, weight, inverse = ctx.saved_tensors
         product = grad * normalised
         along = (product @ weight)[..., None] / weight.shape[0]

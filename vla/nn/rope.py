@@ -9,9 +9,7 @@ from torch import Tensor
 Rotation = tuple[Tensor, Tensor]  # cosine and signed sine, each (batch, tokens, 1, head_dim)
 
 
-def rope_rotation(
-    positions: Int[Tensor, "batch tokens"], head_dim: int, theta: float
-) -> Rotation:
+def rope_rotation(positions: Int[Tensor, "batch tokens"], head_dim: int, theta: float) -> Rotation:
     """Returns cosine and sine of position times theta^(-2 i / head_dim), in fp32: bf16 cannot count past 256.
 
     Both are laid out for the whole head; the sine of the first half carries the minus sign of the rotation.

@@ -21,7 +21,9 @@ class RobotConfig:
 
     kind: RobotKind = RobotKind.SIM  # what is behind the joint commands
     arm: str = "panda"  # whose joint limits apply; one of vla.control.limits.JOINT_LIMITS
-    workspace_low_m: list[float] = field(default_factory=lambda: [0.26, -0.34, 0.012])  # x, y, z of the tool centre
+    workspace_low_m: list[float] = field(
+        default_factory=lambda: [0.26, -0.34, 0.012]
+    )  # x, y, z of the tool centre
     workspace_high_m: list[float] = field(default_factory=lambda: [0.74, 0.34, 0.42])  # x, y, z
     max_tilt_rad: float = 0.4  # roll and pitch from pointing straight down
     max_yaw_rad: float = 1.6  # about the vertical
@@ -36,5 +38,10 @@ class RobotConfig:
 
     def workspace(self) -> Workspace:
         """Returns the workspace as the safety layer takes it; raises ConfigError when it is empty."""
-        low, high = ((float(x), float(y), float(z)) for x, y, z in (self.workspace_low_m, self.workspace_high_m))
-        return Workspace(low=low, high=high, max_tilt_rad=self.max_tilt_rad, max_yaw_rad=self.max_yaw_rad)
+        low, high = (
+            (float(x), float(y), float(z))
+            for x, y, z in (self.workspace_low_m, self.workspace_high_m)
+        )
+        return Workspace(
+            low=low, high=high, max_tilt_rad=self.max_tilt_rad, max_yaw_rad=self.max_yaw_rad
+        )

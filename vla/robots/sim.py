@@ -24,7 +24,9 @@ from vla.types import END_EFFECTOR_DELTA_7D, ActionSpec, Observation
 
 _MAX_MODEL_BYTES = 1 << 20
 _MAX_STATE_WIDTH = 4096
-_STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)  # everything that the next physics step depends on
+_STATE = int(
+    mujoco.mjtState.mjSTATE_INTEGRATION
+)  # everything that the next physics step depends on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,15 @@ TABLETOP_PANDA = SimulatedArm(
     finger_servos=("grip_left", "grip_right"),
     finger_travel_m=0.04,
     tool_site="tool",
-    rest_posture=(0.0, -0.0331, 0.0, -2.4767, 0.0, 2.4436, 0.7854),  # tool down over the middle of the table
+    rest_posture=(
+        0.0,
+        -0.0331,
+        0.0,
+        -2.4767,
+        0.0,
+        2.4436,
+        0.7854,
+    ),  # tool down over the middle of the table
     limits=PANDA,
 )
 
@@ -74,7 +84,12 @@ class SimRobot:
     action_spec: ActionSpec = END_EFFECTOR_DELTA_7D
 
     def __init__(
-        self, arm: SimulatedArm, period_s: float, *, margin_rad: float = 0.02, see: Callable[[], Observation] | None = None
+        self,
+        arm: SimulatedArm,
+        period_s: float,
+        *,
+        margin_rad: float = 0.02,
+        see: Callable[[], Observation] | None = None,
     ) -> None:
         """Prepares a robot without a scene.
 
@@ -110,14 +125,18 @@ class SimRobot:
     def begin(self, scene: Message) -> ArmKinematics:
         """Takes over the model and its state; raises RobotError when the model lacks a part of the arm."""
         raw = scene["model"][: scene.integer("model_size")].tobytes()
-        return self.load(mujoco.MjModel.from_binary_path("scene.mjb", {"scene.mjb": raw}), scene["physics"])
+        return self.load(
+            mujoco.MjModel.from_binary_path("scene.mjb", {"scene.mjb": raw}), scene["physics"]
+        )
 
     def load(self, model: Any, physics: Vector) -> ArmKinematics:
         """Takes over a model (mujoco.MjModel) and its physics state, and returns the arm's kinematics."""
         arm, low, high = self._arm, np.asarray(self.limits.low), np.asarray(self.limits.high)
         margin = self._margin_rad
         rest = np.asarray(arm.rest_posture)
-        kinematics = ArmKinematics(model, arm.joints, arm.tool_site, low + margin, high - margin, rest)
+        kinematics = ArmKinematics(
+            model, arm.joints, arm.tool_site, low + margin, high - margin, rest
+        )
         self._model, self._data = model, mujoco.MjData(model)
         mujoco.mj_setState(model, self._data, physics[: _state_width(model)], _STATE)
         mujoco.mj_forward(model, self._data)
@@ -158,7 +177,9 @@ class SimRobot:
             lead = (self._to - self._from) * (self._lag_s / self._period_s)
             for step in range(1, due + 1):
                 set_point = self._from + (self._to - self._from) * (step / due) + lead
-                self._data.ctrl[self._servos] = np.clip(set_point, self.limits.low, self.limits.high)
+                self._data.ctrl[self._servos] = np.clip(
+                    set_point, self.limits.low, self.limits.high
+                )
                 mujoco.mj_step(self._model, self._data)
             self._from = self._to
 
@@ -179,7 +200,9 @@ class SimRobot:
     def observe(self) -> Observation:
         """Returns pictures and proprioception of the present state, where this robot was given eyes."""
         if self._see is None:
-            raise RobotError("this simulated arm has no eyes of its own; pass see=... or look at its snapshots")
+            raise RobotError(
+                "this simulated arm has no eyes of its own; pass see=... or look at its snapshots"
+            )
         return self._see()
 
     def close(self) -> None:
@@ -198,12 +221,19 @@ def scene_fields(model: Any, data: Any) -> dict[str, Any]:
     mujoco.mj_saveModel(model, None, raw[:size])
     state = np.zeros(_MAX_STATE_WIDTH)
     mujoco.mj_getState(model, data, state[: _state_width(model)], _STATE)
-    return {"model": raw, "model_size": size, "physics": state, "physics_width": _state_width(model)}
+    return {
+        "model": raw,
+        "model_size": size,
+        "physics": state,
+        "physics_width": _state_width(model),
+    }
 
 
 def restore(model: Any, data: Any, snapshot: Message) -> None:
     """Puts the physics state of a snapshot into `data` (mujoco.MjData of the same model) and updates what derives from it."""
-    mujoco.mj_setState(model, data, snapshot["physics"][: snapshot.integer("physics_width")], _STATE)
+    mujoco.mj_setState(
+        model, data, snapshot["physics"][: snapshot.integer("physics_width")], _STATE
+    )
     mujoco.mj_forward(model, data)
 
 
@@ -212,9 +242,13 @@ def _state_width(model: Any) -> int:
 
 
 def _ids(model: Any, kind: str, names: tuple[str, ...]) -> list[int]:
-    object_type = {"JOINT": mujoco.mjtObj.mjOBJ_JOINT, "ACTUATOR": mujoco.mjtObj.mjOBJ_ACTUATOR}[kind]
+    object_type = {"JOINT": mujoco.mjtObj.mjOBJ_JOINT, "ACTUATOR": mujoco.mjtObj.mjOBJ_ACTUATOR}[
+        kind
+    ]
     ids = [int(mujoco.mj_name2id(model, int(object_type), name)) for name in names]
     missing = [name for name, index in zip(names, ids, strict=True) if index < 0]
     if missing:
-        raise RobotError(f"the model has no {kind.lower()} {', '.join(missing)}; give the names that its MJCF uses")
+        raise RobotError(
+            f"the model has no {kind.lower()} {', '.join(missing)}; give the names that its MJCF uses"
+        )
     return ids

@@ -23,7 +23,7 @@ class ActionBins:
     extreme values themselves are never reproduced; no round trip is off by more than half a bin, 1/255.
     """
 
-    edges: NDArray[np.float64] = np.linspace(-1.0, 1.0, NUM_BINS)
+    edges: NDArray[np.float64] = np.linspace(-1.0, 1.0, NUM_BINS, dtype=np.float64)
     centers: NDArray[np.float64] = (edges[:-1] + edges[1:]) / 2.0
     half_bin: float = 1.0 / (NUM_BINS - 1)
 
@@ -41,7 +41,9 @@ class ActionBins:
 class ActionLayout(Enum):
     """Which rows of the vocabulary the bins take."""
 
-    LAST_256 = "last_256"  # OpenVLA: the last 256 text tokens are given up; bin 0 is the very last id
+    LAST_256 = (
+        "last_256"  # OpenVLA: the last 256 text tokens are given up; bin 0 is the very last id
+    )
     NEW_256 = "new_256"  # 256 new ids after the text vocabulary, shared by all dimensions
     PER_DIMENSION = "per_dimension"  # 256 new ids for every dimension after the text vocabulary
 

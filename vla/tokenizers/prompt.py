@@ -60,7 +60,8 @@ class PromptEncoder:
         ids = [self.bos_id, *words]
         if len(ids) > self.max_tokens:
             raise ConfigError(
-                f"the instruction {instruction!r} takes {len(ids)} tokens; the model reads {self.max_tokens}; shorten it"
+                f"the instruction {instruction!r} takes {len(ids)} tokens; the model reads "
+                f"{self.max_tokens}; shorten it"
             )
         return ids
 
@@ -80,4 +81,6 @@ def _first_id(tokenizer: Tokenizer, names: Sequence[str]) -> int:
         token_id = tokenizer.token_to_id(name)
         if token_id is not None:
             return token_id
-    raise CheckpointError(f"the tokenizer has none of the tokens {', '.join(names)}; it is of another family")
+    raise CheckpointError(
+        f"the tokenizer has none of the tokens {', '.join(names)}; it is of another family"
+    )

@@ -43,8 +43,12 @@ def save_text_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 def load_text_tokenizer(path: Path) -> Tokenizer:
     """Returns the tokenizer stored at `path`; raises CheckpointError when it is missing or not one."""
     if not path.is_file():
-        raise CheckpointError(f"no tokenizer at {path}; the checkpoint is incomplete, copy it again")
+        raise CheckpointError(
+            f"no tokenizer at {path}; the checkpoint is incomplete, copy it again"
+        )
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for every kind of damage
-        raise CheckpointError(f"{path} is not a tokenizer: {error}; copy the checkpoint again") from error
+        raise CheckpointError(
+            f"{path} is not a tokenizer: {error}; copy the checkpoint again"
+        ) from error

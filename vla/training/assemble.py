@@ -43,8 +43,13 @@ class Learner:
     tokenizer: Tokenizer
 
 
-def train_policy(cfg: RunConfig, directory: Path, tracker: Tracker) -> dict[str, Any]:
+def train_policy(
+    cfg: RunConfig, directory: Path, tracker: Tracker, corpus: list[str]
+) -> dict[str, Any]:
     """Trains as `cfg` says, keeps checkpoints in `directory / "checkpoints"`, and returns the run's summary.
+
+    Args:
+        corpus: sentences that a new tokenizer is trained on, beside the instructions in the datasets.
 
     Raises:
         DatasetError: a dataset is missing or does not fit.
@@ -56,7 +61,7 @@ def train_policy(cfg: RunConfig, directory: Path, tracker: Tracker) -> dict[str,
     if cfg.resume and newest is None:
         logger.info("nothing to resume in %s; starting anew", directory)
     torch.manual_seed(cfg.training.seed)
-    learner, frames = _learner_and_frames(cfg, newest)
+    learner, frames = _learner_and_frames(cfg, newest, corpus)
     batches, held_out = build_batches(cfg, learner, frames)
     freeze(learner.model, cfg.training.frozen_parts, _parts(learner.model))
     objective = Objective(cfg=cfg.training.loss)
@@ -125,13 +130,13 @@ def open_datasets(cfg: DataConfig, image_size: int, embodiment: Embodiment) -> l
 
 
 def new_learner(
-    backbone: BackboneConfig, data: DataConfig, frames: list[Frames], embodiment: Embodiment
+    backbone: BackboneConfig, corpus: list[str], frames: list[Frames], embodiment: Embodiment
 ) -> Learner:
     """Returns a model with random weights (from torch's generator), a tokenizer and statistics of the datasets."""
     match backbone.preset:
         case BackbonePreset.TINY:
-            corpus = [task for f in frames for task in f.tasks] + _corpus_lines(data.corpus)
-            tokenizer = train_text_tokenizer(corpus, backbone.text_vocab_size)
+            tasks = [task for f in frames for task in f.tasks]
+            tokenizer = train_text_tokenizer([*tasks, *corpus], backbone.text_vocab_size)
             shape = prismatic_config.tiny(
                 tokenizer.get_vocab_size(),
                 width=backbone.width,
@@ -188,13 +193,15 @@ def build_batches(
     return batches(Split.TRAIN), batches(Split.VAL) if data.validation_fraction > 0 else None
 
 
-def _learner_and_frames(cfg: RunConfig, newest: Path | None) -> tuple[Learner, list[Frames]]:
+def _learner_and_frames(
+    cfg: RunConfig, newest: Path | None, corpus: list[str]
+) -> tuple[Learner, list[Frames]]:
     """Returns what is trained (resumed, fine-tuned or new) and on what."""
     source = newest or (Path(cfg.init_from) if cfg.init_from else None)
     if source is None:
         embodiment = replace(TABLETOP, camera_names=tuple(cfg.data.cameras))
         frames = open_datasets(cfg.data, cfg.backbone.image_size, embodiment)
-        return new_learner(cfg.backbone, cfg.data, frames, embodiment), frames
+        return new_learner(cfg.backbone, corpus, frames, embodiment), frames
     loaded = native.load(source)
     contract = loaded.contract
     frames = open_datasets(cfg.data, contract.image_size, contract.embodiment)
@@ -225,15 +232,6 @@ def _action_statistics(frames: list[Frames], embodiment: Embodiment) -> ActionSt
     if statistics.floored:
         logger.info("these action dimensions hardly move: %s", ", ".join(statistics.floored))
     return statistics
-
-
-def _corpus_lines(path: str) -> list[str]:
-    if not path:
-        return []
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"no text file at data.corpus={path}; give an existing one or leave it empty")
-    return file.read_text(encoding="utf-8").splitlines()
 
 
 def _prompt_template(name: str) -> PromptTemplate:

@@ -81,7 +81,6 @@ class DataConfig:
     brightness_jitter: float = 0.0  # factor 1 - b .. 1 + b
     contrast_jitter: float = 0.0  # likewise
     saturation_jitter: float = 0.0  # likewise
-    corpus: str = ""  # text file, a line each, that the tokenizer is trained on beside the instructions
     statistics_from_data: bool = False  # with init_from: new action statistics instead of the checkpoint's
 
 

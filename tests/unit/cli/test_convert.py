@@ -53,7 +53,9 @@ def test_defaults_come_from_the_dataclass_and_nested_fields_without_one_are_requ
 
     values = default_values(Needs)
     assert values == {"inner": {"size": 3, "name": REQUIRED}, "steps": REQUIRED}
-    with pytest.raises(ConfigError, match=r"inner.name must be given; add inner.name=VALUE \(text\)"):
+    with pytest.raises(
+        ConfigError, match=r"inner.name must be given; add inner.name=VALUE \(text\)"
+    ):
         from_plain(Needs, values)
 
 
@@ -65,14 +67,20 @@ def test_enums_are_read_by_value_or_name_whatever_the_case(text):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"colour": "rad"}, "unknown colour 'rad'; choose one of deep_blue, red; did you mean 'red'"),
+        (
+            {"colour": "rad"},
+            "unknown colour 'rad'; choose one of deep_blue, red; did you mean 'red'",
+        ),
         ({"inner": {"siez": 1}}, "unknown setting 'inner.siez'; .*did you mean 'inner.size'"),
         ({"inner": {"size": "many", "name": "x"}}, "inner.size = 'many' is not int"),
         ({"inner": {"size": 2.5, "name": "x"}}, "inner.size = 2.5 is not int"),
         ({"is_on": 1}, r"is_on = 1 is not true\|false"),
         ({"limit": "low"}, "limit = 'low' is not float"),
         ({"limit": -1.0}, "limit is -1.0; expected 0 or more"),
-        ({"parts": [{"name": "a"}, {"size": 1, "name": None}]}, r"parts\[1\].name = None is not text"),
+        (
+            {"parts": [{"name": "a"}, {"size": 1, "name": None}]},
+            r"parts\[1\].name = None is not text",
+        ),
         ({"weights": {"a": "x"}}, "weights.a = 'x' is not float"),
         ({"limits": 3}, "limits = 3 is not tuple"),
     ],

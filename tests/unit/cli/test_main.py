@@ -44,8 +44,12 @@ def call(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "toy_verb", module)
     monkeypatch.setattr("vla.cli.config.config_directory", lambda: tmp_path / "configs")
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "toy.yaml").write_text("defaults:\n  - schema\n  - _self_\nepisodes: 9\n")
-    plain = command.Verb(module="toy_verb", config_name="toy", summary="play", examples=("vla toy",))
+    (tmp_path / "configs" / "toy.yaml").write_text(
+        "defaults:\n  - schema\n  - _self_\nepisodes: 9\n"
+    )
+    plain = command.Verb(
+        module="toy_verb", config_name="toy", summary="play", examples=("vla toy",)
+    )
     monkeypatch.setitem(command.VERBS, "toy", plain)
     named = command.Verb(
         module="toy_verb", config_name="toy", summary="", examples=("",), positional="name"
@@ -200,7 +204,9 @@ def test_a_foreign_package_called_policies_is_refused_with_both_paths(monkeypatc
         command.check_packages()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["eval", "--help"], ["eval", "--cfg", "job"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["eval", "--help"], ["eval", "--cfg", "job"]]
+)
 def test_help_and_configs_load_no_torch(arguments):
     script = (
         "import sys; from vla.cli.main import main; status = main(sys.argv[1:]); "

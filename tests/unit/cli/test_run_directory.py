@@ -48,7 +48,7 @@ def test_the_output_root_comes_from_the_argument_then_the_environment(monkeypatc
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot make .*give a writable output_root"):
+    with pytest.raises(ConfigError, match=r"cannot make .*give a writable output_root"):
         run_directory.create(tmp_path / "file" / "eval", NOON)
 
 

@@ -42,7 +42,9 @@ def test_the_gripper_is_never_half_open_between_two_actions():
 
 def test_the_sum_of_motion_is_only_delayed_and_never_lost():
     actions = [_action(0.01 * (i % 3), 1) for i in range(30)] + [_action(0, 1)] * 5
-    np.testing.assert_allclose(_through(330, actions)[:, 0].sum(), sum(a[0] for a in actions), rtol=1e-5)
+    np.testing.assert_allclose(
+        _through(330, actions)[:, 0].sum(), sum(a[0] for a in actions), rtol=1e-5
+    )
 
 
 def test_reset_forgets_the_actions_of_the_last_episode():

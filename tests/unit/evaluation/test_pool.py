@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import pytest
@@ -16,8 +17,17 @@ def test_outcomes_do_not_depend_on_the_number_of_processes():
     job = _job(episodes=9)
     here = pool.evaluate(job, num_workers=0)
     assert [episode.seed for episode in here] == list(range(1_000_000, 1_000_009))
-    assert len({episode.is_success for episode in here}) == 2  # the task is neither trivial nor hopeless
+    assert (
+        len({episode.is_success for episode in here}) == 2
+    )  # the task is neither trivial nor hopeless
     assert pool.evaluate(job, num_workers=1) == here
+    assert pool.evaluate(job, num_workers=2) == here
+
+
+def test_neither_do_they_when_a_process_runs_several_episodes_side_by_side():
+    job = dataclasses.replace(_job(episodes=5), batch_size=2)
+    here = pool.evaluate(job, num_workers=0)
+    assert [episode.seed for episode in here] == list(range(1_000_000, 1_000_005))
     assert pool.evaluate(job, num_workers=2) == here
 
 
@@ -28,7 +38,7 @@ def test_every_outcome_is_told_as_it_comes():
 
 
 def test_an_error_in_building_the_policy_reaches_the_caller_as_it_is():
-    with pytest.raises(CheckpointError, match="model.safetensors is truncated"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is truncated"):
         pool.evaluate(_job(refuse_checkpoint, episodes=2), num_workers=1)
 
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from vla.evaluation.episode import Episode
 from vla.evaluation.report import summarize, table
-from vla.evaluation.rollout import Episode
 
 
 def _episodes():

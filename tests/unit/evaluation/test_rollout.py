@@ -3,7 +3,7 @@ import pytest
 from fakes import FakeEnv, FakePolicy
 
 from vla.errors import ConfigError, PolicyError
-from vla.evaluation.rollout import InstructionSplit, RolloutConfig, run_episode
+from vla.evaluation.rollout import InstructionSplit, RolloutConfig, run_episode, run_together
 from vla.types import ActionChunk
 
 
@@ -119,3 +119,35 @@ def test_swapped_instructions_and_wordings_are_asked_of_the_environment():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         RolloutConfig(**settings)
+
+
+def _together(policy, seeds, envs=None):
+    envs = envs or [FakeEnv() for _ in seeds]
+    return run_together(
+        envs, policy, RolloutConfig(), seeds, execute_steps=2, on_frames=[None] * len(seeds)
+    )
+
+
+def test_episodes_side_by_side_end_as_they_do_one_after_another():
+    alone = [
+        run_episode(FakeEnv(), FakePolicy(chunk_length=3), RolloutConfig(), seed, execute_steps=2)
+        for seed in range(5)
+    ]
+    assert _together(FakePolicy(chunk_length=3), range(5)) == alone
+    assert len({episode.steps for episode in alone}) > 1
+
+
+def test_a_crashing_environment_ends_its_own_episode_and_no_other():
+    class Crashing(FakeEnv):
+        def step(self, action):
+            raise RuntimeError("the simulation exploded")
+
+    episodes = _together(FakePolicy(), range(2), [Crashing(), FakeEnv()])
+    assert [episode.failure for episode in episodes] == ["exception", ""]
+
+
+def test_a_policy_without_batches_cannot_run_episodes_side_by_side():
+    from policies.hold import HoldPolicy
+
+    with pytest.raises(ConfigError, match="HoldPolicy answers one observation at a time"):
+        _together(HoldPolicy(), range(2))

@@ -2,7 +2,7 @@ import av
 import numpy as np
 from fakes import FakeEnv
 
-from vla.evaluation.rollout import Episode
+from vla.evaluation.episode import Episode
 from vla.evaluation.video import FAILURE, SUCCESS, TILE_PX, FrameRecorder, write_grid
 
 

@@ -143,8 +143,14 @@ def test_ensembling_gives_one_action_that_remembers_earlier_chunks(checkpoint, p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": {"side": np.zeros((64, 64, 3), np.uint8)}}, "no camera 'front', 'wrist'; it has side"),
-        ({"state": np.zeros(3, np.float32)}, r"shape \(3,\); the policy was trained with 7 numbers: x, y"),
+        (
+            {"images": {"side": np.zeros((64, 64, 3), np.uint8)}},
+            "no camera 'front', 'wrist'; it has side",
+        ),
+        (
+            {"state": np.zeros(3, np.float32)},
+            r"shape \(3,\); the policy was trained with 7 numbers: x, y",
+        ),
         (
             {"images": {name: np.zeros((64, 64, 4), np.uint8) for name in ("front", "wrist")}},
             r"camera 'front' gave uint8 of shape \(64, 64, 4\)",

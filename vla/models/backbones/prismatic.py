@@ -23,8 +23,9 @@ from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfi
 from vla.models.connectors import FusedMLPProjector, ProprioProjector
 from vla.models.decoder import Decoder
 from vla.models.initialisation import initialise
+from vla.models.sequence import insert_after_bos
 from vla.models.vision.fused import FusedTowers
-from vla.nn.masks import PrefixAttention, attention_mask, sequence_blocks
+from vla.nn.masks import attention_mask
 from vla.nn.positions import last_valid, positions_from_valid
 
 
@@ -60,13 +61,11 @@ class Prismatic(nn.Module):
         self.proprio = ProprioProjector(state_width, width) if state_width else None
         self.decoder = Decoder(config.decoder)
         if config.action_decoding is ActionDecoding.PARALLEL:
-            self.action_head = ParallelActionHead(
-                width, config.action_layout, config.chunk_length, config.action_width
-            )
+            steps, dims = config.chunk_length, config.action_width
+            self.action_head = ParallelActionHead(width, config.action_layout, steps, dims)
         else:
-            self.action_head = TokenActionHead(
-                width, config.decoder.vocab_size, config.action_vocabulary()
-            )
+            vocabulary = config.action_vocabulary()
+            self.action_head = TokenActionHead(width, config.decoder.vocab_size, vocabulary)
         self.grounding_head = GroundingHead(width) if config.grounding else None
         initialise(self)
 
@@ -87,9 +86,9 @@ class Prismatic(nn.Module):
             state: normalised proprioception; needed when the config's `state_width` > 0.
             action_bins: the true bins, fed to an AUTOREGRESSIVE decoder; PARALLEL does not look at them.
         """
-        prefix, prefix_valid = self.embed_prefix(self.image_tokens(images), text_ids, text_valid, state)
+        prefix, prefix_valid = self.embed_prefix(images, text_ids, text_valid, state)
         num_prefix = prefix.shape[1]
-        suffix = self.embed_suffix(prefix, action_bins)
+        suffix = self._embed_suffix(prefix, action_bins)
         valid = torch.cat([prefix_valid, prefix_valid.new_ones(suffix.shape[:2])], dim=1)
         hidden = self.decoder(
             torch.cat([prefix, suffix], dim=1),
@@ -99,9 +98,9 @@ class Prismatic(nn.Module):
         read = hidden[:, num_prefix:]
         if isinstance(self.action_head, TokenActionHead):
             read = torch.cat([last_valid(hidden[:, :num_prefix], prefix_valid), read], dim=1)
-            token_logits = self.action_head(read)
-            action_logits = self.action_head.action_logits(token_logits)
-            return PrismaticOutput(action_logits=action_logits, token_logits=token_logits)
+            tokens = self.action_head(read)
+            bins = self.action_head.action_logits(tokens)
+            return PrismaticOutput(action_logits=bins, token_logits=tokens)
         output = PrismaticOutput(action_logits=self.action_head(read))
         if self.grounding_head is not None:
             views = hidden[:, 1 : 1 + images.shape[1] * self.vision.num_patches]
@@ -113,49 +112,39 @@ class Prismatic(nn.Module):
     def image_tokens(
         self, images: UInt8[Tensor, "batch views 3 height width"]
     ) -> Float[Tensor, "batch image_tokens width"]:
-        """Returns the image tokens, view after view; all views pass the towers as one batch.
-
-        With several views each is marked by a learned vector: the towers cannot tell them apart.
-        """
+        """Returns image tokens, view after view, each marked: the towers cannot tell views apart."""
         tokens = self.projector(self.vision(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         if self.view_embedding is not None:
             tokens = tokens + self.view_embedding.to(tokens.dtype)
         return tokens.flatten(1, 2)
 
     def embed_prefix(
-        self, image_tokens: Tensor, text_ids: Tensor, text_valid: Tensor, state: Tensor | None
+        self, images: Tensor, text_ids: Tensor, text_valid: Tensor, state: Tensor | None
     ) -> tuple[Float[Tensor, "batch prefix width"], Bool[Tensor, "batch prefix"]]:
-        """Returns the prefix, and which of its tokens are not padding."""
+        """Returns the prefix, and which of its tokens are not padding; arguments as in `forward`."""
+        image_tokens = self.image_tokens(images)
         text = self.decoder.token_embedding(text_ids).to(image_tokens.dtype)
-        is_image = text_valid.new_ones(image_tokens.shape[:2])
-        parts = [text[:, :1], image_tokens, text[:, 1:]]
-        valid = [text_valid[:, :1], is_image, text_valid[:, 1:]]
-        if self.proprio is not None:
-            if state is None:
-                raise ConfigError(f"the model reads {self.config.state_width} state values; pass state")
-            parts.append(self.proprio(state).to(image_tokens.dtype))
-            valid.append(is_image[:, :1])
-        return torch.cat(parts, dim=1), torch.cat(valid, dim=1)
-
-    def embed_suffix(
-        self, prefix: Tensor, action_bins: Tensor | None
-    ) -> Float[Tensor, "batch suffix width"]:
-        """Returns the slots, or the embedded action tokens but the last, after which nothing is read."""
-        if isinstance(self.action_head, ParallelActionHead):
-            return self.action_head.slots.to(prefix.dtype).expand(prefix.shape[0], -1, -1)
-        if action_bins is None:
-            raise ConfigError("an AUTOREGRESSIVE model is fed its action_bins; without, use ActionEngine")
-        ids = self.action_head.token_ids(action_bins).flatten(1)[:, :-1]
-        return self.decoder.token_embedding(ids).to(prefix.dtype)
+        if self.proprio is None:
+            return insert_after_bos(text, text_valid, image_tokens)
+        if state is None:
+            raise ConfigError(f"the model reads {self.config.state_width} state values; pass state")
+        proprio = self.proprio(state).to(image_tokens.dtype)
+        return insert_after_bos(text, text_valid, image_tokens, proprio)
 
     def may_attend(
         self, valid: Bool[Tensor, "batch tokens"], num_prefix: int
     ) -> Bool[Tensor, "batch 1 tokens tokens"]:
-        """Returns the mask of [prefix | suffix]; slots see each other unless attention is CAUSAL."""
-        attention = self.config.attention
-        is_parallel = isinstance(self.action_head, ParallelActionHead) and attention is PrefixAttention.PREFIX_LM
-        blocks = sequence_blocks(
-            num_prefix, valid.shape[1] - num_prefix,
-            attention=attention, is_suffix_parallel=is_parallel, device=valid.device,
-        )  # fmt: skip
-        return attention_mask(valid, blocks)
+        """Returns the attention mask of [prefix | suffix]."""
+        attention, is_parallel = self.config.attention, self.config.is_suffix_parallel
+        return attention_mask(
+            valid, num_prefix, attention=attention, is_suffix_parallel=is_parallel
+        )
+
+    def _embed_suffix(self, prefix: Tensor, action_bins: Tensor | None) -> Tensor:
+        """The slots, or the embedded action tokens but the last, after which nothing is read."""
+        if isinstance(self.action_head, ParallelActionHead):
+            return self.action_head.slots.to(prefix.dtype).expand(prefix.shape[0], -1, -1)
+        if action_bins is None:
+            raise ConfigError("an AUTOREGRESSIVE model is fed action_bins; or use ActionEngine")
+        ids = self.action_head.token_ids(action_bins).flatten(1)[:, :-1]
+        return self.decoder.token_embedding(ids).to(prefix.dtype)

@@ -59,6 +59,12 @@ class PrismaticConfig:
             )
 
     @property
+    def is_suffix_parallel(self) -> bool:
+        """Whether action slots see each other: in one forward pass, unless attention is CAUSAL throughout."""
+        is_parallel = self.action_decoding is ActionDecoding.PARALLEL
+        return is_parallel and self.attention is PrefixAttention.PREFIX_LM
+
+    @property
     def num_token_rows(self) -> int:
         """Tokens the decoder must embed: slots are no tokens, so PARALLEL needs the text alone."""
         if self.action_decoding is ActionDecoding.PARALLEL:

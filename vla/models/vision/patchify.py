@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,7 @@ class PatchEmbedding(nn.Module):
         channels = [3, *stem_channels]
         self.stem = nn.ModuleList(
             nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1)
-            for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
+            for c_in, c_out in itertools.pairwise(channels)
         )
         self.square = patch_size // 2 ** len(stem_channels)
         self.projection = nn.Linear(channels[-1] * self.square**2, width, bias=bias)

@@ -31,10 +31,14 @@ class ViTConfig:
     activation: Activation = Activation.GELU
     has_class_token: bool = True  # prepended, without a position
     num_registers: int = 4  # after the class token, without positions
-    layer_scale: float | None = 1e-5  # initial gain of each residual branch; None leaves the gains out
+    layer_scale: float | None = (
+        1e-5  # initial gain of each residual branch; None leaves the gains out
+    )
     output_block: int = -2  # tokens are taken after this block, counted like a Python index
     has_final_norm: bool = False  # LayerNorm over the tokens that are handed out
-    stem_channels: list[int] = field(default_factory=list)  # 3x3 stride-2 convolutions before the patches
+    stem_channels: list[int] = field(
+        default_factory=list
+    )  # 3x3 stride-2 convolutions before the patches
     norm_eps: float = 1e-6
     pixel_mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # RGB in [0, 1]
     pixel_std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
@@ -79,7 +83,9 @@ class ViT(nn.Module):
         )
         self.position_table = nn.Parameter(torch.zeros(self.grid**2, config.width))
         num_extra = int(config.has_class_token) + config.num_registers
-        self.extra_tokens = nn.Parameter(torch.zeros(num_extra, config.width)) if num_extra else None
+        self.extra_tokens = (
+            nn.Parameter(torch.zeros(num_extra, config.width)) if num_extra else None
+        )
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
         self.final_norm = (
             nn.LayerNorm(config.width, eps=config.norm_eps) if config.has_final_norm else None
@@ -119,7 +125,9 @@ class _Block(nn.Module):
             self.attention_scale = nn.Parameter(torch.full((config.width,), config.layer_scale))
             self.mlp_scale = nn.Parameter(torch.full((config.width,), config.layer_scale))
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
         x = x + _scaled(self.attention(self.attention_norm(x)), self.attention_scale)
         return x + _scaled(self.mlp(self.mlp_norm(x)), self.mlp_scale)
 

@@ -1,0 +1,201 @@
+"""What runs inside the two processes of a drive, and the same parts in one process on a simulated clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from vla.cli.deploy import DeployConfig
+from vla.control.board import Word
+from vla.control.clock import Clock, MonotonicClock, SimulatedClock
+from vla.control.limits import joint_limits
+from vla.control.log import TickLog
+from vla.control.loop import ControlLoop, build_scheduler
+from vla.control.messages import Links, SharedLinks
+from vla.control.policy_side import Lockstep, PolicySide
+from vla.control.realtime import be_nice, enter_realtime, split_cores
+from vla.errors import RobotError, VlaError
+from vla.robots.config import RobotKind
+from vla.robots.sim import TABLETOP_PANDA, SimRobot
+from vla.types import END_EFFECTOR_DELTA_7D
+
+TICKS_FILE = "ticks.npz"
+_POLICY_NICENESS = 10
+_POLL_S = 0.005
+
+
+@dataclass(kw_only=True)
+class Ended:
+    """How a drive ended, apart from its tick log.
+
+    Attributes:
+        control: counts of the safety layer, holds, and what the operating system granted.
+        policy: episodes and answer times.
+        error: what went wrong, one line; empty when nothing did.
+        is_interrupted: it was asked to stop early.
+        stall_began_s: instant of an injected stall on the log's clock; 0 = none.
+    """
+
+    control: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    is_interrupted: bool = False
+    stall_began_s: float = 0.0
+
+
+def build_links(cfg: DeployConfig) -> SharedLinks:
+    """Returns new links in shared memory for the robot of `cfg`."""
+    match cfg.robot.kind:
+        case RobotKind.SIM:
+            return SharedLinks(SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D)
+
+
+def control_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, directory: Path) -> None:
+    """The control process: waits for the first scene, then keeps deadlines until the time is up. Imports no torch."""
+    links = shared.links
+    with _reporting(pipe):
+        is_abandoned = _parent_is_gone()
+        loop, log = _build_loop(cfg, links, MonotonicClock())
+        clock = MonotonicClock()
+        while not loop.take_scene():
+            if links.board[Word.STOP] or is_abandoned():
+                return
+            clock.sleep_until(clock.now() + _POLL_S)
+        granted = enter_realtime(cfg.control.realtime)
+        pipe.send(("granted", granted.warning))
+        try:
+            loop.run(cfg.seconds, is_abandoned)
+        finally:
+            _save(log, directory)
+        facts = {**_control_facts(loop, log), "realtime": asdict(granted)}
+        pipe.send(("facts", {**facts, "torch_loaded": "torch" in sys.modules}))
+
+
+def policy_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, directory: Path) -> None:
+    """The policy process: renders, infers and sends chunks at lower priority; films the drive when it is over."""
+    links = shared.links
+    with _reporting(pipe):
+        is_abandoned = _parent_is_gone()
+        _, cores = split_cores()
+        be_nice(_POLICY_NICENESS, cores)
+        _limit_torch_threads(len(cores))
+        player = _build_player(cfg)
+        side = PolicySide(player, links, cfg.faults, MonotonicClock())
+        player.warm_up()
+        side.start()
+        side.run(is_abandoned)
+        pipe.send(("facts", _policy_facts(player, side, directory)))
+        if cfg.save_video and not is_abandoned():
+            player.film(directory / "video.mp4")
+        player.close()
+
+
+def drive_simulated(cfg: DeployConfig, directory: Path) -> Ended:
+    """Drives in this process on a simulated clock: the same settings give the same run."""
+    links = Links.in_process(SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D)
+    links.board[Word.POLICY_ALIVE] = 1
+    clock = SimulatedClock()
+    loop, log = _build_loop(cfg, links, clock)
+    player = _build_player(cfg)
+    side = PolicySide(player, links, cfg.faults, clock)
+    try:
+        side.start()
+        loop.take_scene()
+        lockstep = Lockstep(side, links, clock, 1e-3 * cfg.simulated_latency_ms)
+        loop.run(cfg.seconds, lambda: False, lockstep.after_tick)
+        _save(log, directory)
+        if cfg.save_video:
+            player.film(directory / "video.mp4")
+    finally:
+        player.close()
+    return Ended(
+        control=_control_facts(loop, log),
+        policy=_policy_facts(player, side, directory),
+        stall_began_s=links.board[Word.STALL_BEGAN],
+    )
+
+
+def _build_loop(cfg: DeployConfig, links: Links, clock: Clock) -> tuple[ControlLoop, TickLog]:
+    control = cfg.control
+    robot = _build_robot(cfg)
+    capacity = round((cfg.seconds + 3.0) * control.servo_hz)  # and some for coming to rest
+    log = TickLog(capacity, robot.limits.num_joints)
+    scheduler = build_scheduler(control, cfg.policy.execute_steps)
+    loop = ControlLoop(
+        robot=robot,
+        config=control,
+        scheduler=scheduler,
+        workspace=cfg.robot.workspace(),
+        links=links,
+        clock=clock,
+        log=log,
+    )
+    return loop, log
+
+
+def _build_robot(cfg: DeployConfig) -> SimRobot:
+    match cfg.robot.kind:
+        case RobotKind.SIM:
+            arm = replace(TABLETOP_PANDA, limits=joint_limits(cfg.robot.arm))
+            margin = cfg.control.safety.position_margin_rad
+            return SimRobot(arm, cfg.control.period_s, margin_rad=margin)
+
+
+def _build_player(cfg: DeployConfig) -> Any:
+    from vla.cli.deploy_player import TabletopPlayer
+
+    return TabletopPlayer(cfg)
+
+
+def _control_facts(loop: ControlLoop, log: TickLog) -> dict[str, Any]:
+    return {**log.hold_facts(), "safety": asdict(loop.safety.counts), "num_ticks": log.num_ticks}
+
+
+def _policy_facts(player: Any, side: PolicySide, directory: Path) -> dict[str, Any]:
+    episodes = [asdict(episode) for episode in player.episodes]
+    lines = "".join(json.dumps(episode) + "\n" for episode in episodes)
+    (directory / "episodes.jsonl").write_text(lines, encoding="utf-8")
+    return {"episodes": episodes, "answer_times_s": side.answer_times_s}
+
+
+def _save(log: TickLog, directory: Path) -> None:
+    log.save(directory / TICKS_FILE)
+
+
+class _reporting:  # noqa: N801: reads as the statement it is
+    """Sends what goes wrong inside to the supervisor, and ends the process with status 1."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, VlaError):
+            self._pipe.send(("refused", error))
+        elif error is not None:
+            line = f"{type(error).__name__}: {error}"
+            self._pipe.send(("crashed", line, "".join(traceback.format_exception(error))))
+        if error is not None:
+            self._pipe.close()
+            os._exit(1)
+
+
+def _parent_is_gone() -> Callable[[], bool]:
+    parent = os.getppid()
+    return lambda: os.getppid() != parent
+
+
+def _limit_torch_threads(num_cores: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, num_cores))
