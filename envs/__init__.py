@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import gymnasium.vector
 
 if sys.platform == "linux" and "DISPLAY" not in os.environ:
     os.environ.setdefault(
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from envs.base import TabletopEnv
     from envs.config import EnvConfig
 
-__all__ = ["ENVIRONMENT_IDS", "make"]
+__all__ = ["ENVIRONMENT_IDS", "make", "make_vector"]
 
 ENVIRONMENT_IDS = {
     "vla/Reach-v0": "reach",
@@ -35,6 +37,19 @@ def make(config: EnvConfig | None = None) -> TabletopEnv:
     from envs.base import TabletopEnv
 
     return TabletopEnv(config)
+
+
+def make_vector(
+    config: EnvConfig | None = None, num_envs: int = 1
+) -> gymnasium.vector.AsyncVectorEnv:
+    """Returns `num_envs` environments, each in its own process.
+
+    Worker processes start afresh: a fork of a process that has rendered hangs in the graphics driver. Observations
+    travel by pipe: Gymnasium's shared memory never updates text (1.4).
+    """
+    return gymnasium.vector.AsyncVectorEnv(
+        [functools.partial(make, config)] * num_envs, shared_memory=False, context="spawn"
+    )
 
 
 def _make_registered(render_mode: str | None = "rgb_array", **fields: Any) -> TabletopEnv:

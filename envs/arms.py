@@ -26,6 +26,7 @@ HOME_ROTATION = np.diag([1.0, -1.0, -1.0])  # base_from_tool there: tool x forwa
 FINGER_TRAVEL_M = 0.04
 MAX_GRIP_WIDTH_M = 2 * FINGER_TRAVEL_M
 FINGER_STIFFNESS = 400.0  # N/m: 8 N on a 4 cm cube
+FINGER_DAMPING = 32.0  # N s/m
 FINGER_FORCE_N = 40.0
 TOOL_FROM_HAND_M = 0.1034
 
@@ -52,7 +53,10 @@ _LINK_CAPSULES: tuple[tuple[tuple[float, str, str, float, str], ...], ...] = (
     ((1.67, "0 0 -0.06", "0 0 0.02", 0.050, "joint"),),
     ((0.74, "0 0 0.02", "0 0 0.07", 0.044, "shell"),),
 )
-ARM_CONTACT = 'contype="1" conaffinity="0"'  # the gripper touches objects and table, never itself
+_NO_CONTACT = 'contype="0" conaffinity="0"'
+_GRIPPER_CONTACT = (
+    'contype="1" conaffinity="0"'  # the gripper touches objects and table, never itself
+)
 
 
 def panda_assets_xml() -> str:
@@ -70,28 +74,29 @@ def panda_xml(hand_extras: str = "") -> str:
     for index, (pos, quat) in enumerate(_LINK_POSES):
         capsules = "".join(
             f'<geom type="capsule" mass="{mass}" fromto="{start} {end}" size="{radius}" material="{material}" '
-            'contype="0" conaffinity="0"/>'
+            f"{_NO_CONTACT}/>"
             for mass, start, end, radius, material in _LINK_CAPSULES[index]
         )
         opened += (
             f'<body name="link{index + 1}" pos="{pos}" quat="{quat}" gravcomp="1">'
-            f'<joint name="joint{index + 1}" range="{JOINT_LOW[index]} {JOINT_HIGH[index]}" armature="0.1" damping="1"/>'
+            f'<joint name="joint{index + 1}" range="{JOINT_LOW[index]} {JOINT_HIGH[index]}" '
+            'armature="0.1" damping="1"/>'
             f"{capsules}"
         )
         closed += "</body>"
-    base = '<geom type="capsule" fromto="-0.06 0 0.05 0 0 0.08" size="0.075" material="shell" contype="0" conaffinity="0"/>'
+    base = f'<geom type="capsule" fromto="-0.06 0 0.05 0 0 0.08" size="0.075" material="shell" {_NO_CONTACT}/>'
     return f'<body name="base">{base}{opened}{_hand_xml(hand_extras)}{closed}</body>'
 
 
 def panda_actuators_xml() -> str:
     """Returns seven joint position servos and two finger servos, in that order."""
     servos = "".join(
-        f'<position name="servo{i + 1}" joint="joint{i + 1}" kp="{SERVO_STIFFNESS[i]}" kv="{SERVO_STIFFNESS[i] * SERVO_LAG_S}" '
-        f'forcerange="-{JOINT_TORQUE[i]} {JOINT_TORQUE[i]}"/>'
+        f'<position name="servo{i + 1}" joint="joint{i + 1}" kp="{SERVO_STIFFNESS[i]}" '
+        f'kv="{SERVO_STIFFNESS[i] * SERVO_LAG_S}" forcerange="-{JOINT_TORQUE[i]} {JOINT_TORQUE[i]}"/>'
         for i in range(NUM_JOINTS)
     )
     fingers = "".join(
-        f'<position name="grip_{side}" joint="finger_{side}" kp="{FINGER_STIFFNESS}" kv="{FINGER_STIFFNESS * 0.08}" '
+        f'<position name="grip_{side}" joint="finger_{side}" kp="{FINGER_STIFFNESS}" kv="{FINGER_DAMPING}" '
         f'ctrlrange="0 {FINGER_TRAVEL_M}" forcerange="-{FINGER_FORCE_N} {FINGER_FORCE_N}"/>'
         for side in ("left", "right")
     )
@@ -109,16 +114,18 @@ def arm_only_xml() -> str:
 def _hand_xml(extras: str) -> str:
     fingers = "".join(
         f'<body name="{side}_finger" pos="0 0 0.0584" quat="{quat}" gravcomp="1">'
-        f'<joint name="finger_{side}" type="slide" axis="0 1 0" range="0 {FINGER_TRAVEL_M}" armature="0.05" damping="2"/>'
-        f'<geom type="box" size="0.0085 0.0055 0.020" pos="0 0.0105 0.026" mass="0.01" material="dark" {ARM_CONTACT}/>'
-        f'<geom name="{side}_pad" type="box" size="0.0100 0.0035 0.0075" pos="0 0.0035 0.0450" mass="0.005" material="pad" '
-        f'friction="2 0.02 0.0001" condim="4" solref="0.005 1" {ARM_CONTACT}/>'
+        f'<joint name="finger_{side}" type="slide" axis="0 1 0" range="0 {FINGER_TRAVEL_M}" '
+        'armature="0.05" damping="2"/>'
+        '<geom type="box" size="0.0085 0.0055 0.020" pos="0 0.0105 0.026" mass="0.01" material="dark" '
+        f"{_GRIPPER_CONTACT}/>"
+        f'<geom name="{side}_pad" type="box" size="0.0100 0.0035 0.0075" pos="0 0.0035 0.0450" mass="0.005" '
+        f'material="pad" friction="2 0.02 0.0001" condim="4" solref="0.005 1" {_GRIPPER_CONTACT}/>'
         "</body>"
         for side, quat in (("left", "1 0 0 0"), ("right", "0 0 0 1"))
     )
     return (
         '<body name="hand" pos="0 0 0.107" quat="0.9238795 0 0 -0.3826834" gravcomp="1">'
-        f'<geom type="box" size="0.024 0.095 0.022" pos="0 0 0.036" mass="0.73" material="shell" {ARM_CONTACT}/>'
+        f'<geom type="box" size="0.024 0.095 0.022" pos="0 0 0.036" mass="0.73" material="shell" {_GRIPPER_CONTACT}/>'
         f'<site name="tool" pos="0 0 {TOOL_FROM_HAND_M}" size="0.003" rgba="0 0 0 0"/>'
         f"{extras}{fingers}</body>"
     )

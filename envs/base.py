@@ -43,7 +43,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     `swap_instruction` shows the same pictures with another object named.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": int(END_EFFECTOR_DELTA_7D.rate_hz)}
+    metadata = {  # noqa: RUF012 - Gymnasium declares it without ClassVar
+        "render_modes": ["rgb_array"],
+        "render_fps": int(END_EFFECTOR_DELTA_7D.rate_hz),
+    }
 
     def __init__(
         self, config: EnvConfig | None = None, render_mode: str | None = "rgb_array"
@@ -55,12 +58,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._kinematics = ArmKinematics()
         self._controller = ToolController(self.scene, self._kinematics)
         self._pictures = Pictures(self.scene.model, self.config.image_size)
-        self._tasks: dict[str, Task] = {task.name: task() for task in TASKS[self.config.task]}
+        self._tasks: list[Task] = [task() for task in TASKS[self.config.task]]
         self._task: Task | None = None
         self._goal: Goal | None = None
         self._instruction = ""
         self._num_steps = 0
-        self._has_ended = False
         self.action_space = gymnasium.spaces.Box(
             np.array(END_EFFECTOR_DELTA_7D.low, np.float32),
             np.array(END_EFFECTOR_DELTA_7D.high, np.float32),
@@ -89,7 +91,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Args:
             seed: determines the whole episode; None draws one from the environment's own generator.
             options: "instruction_split": "train" or "held_out"; "swap_instruction": True names another object of the
-                same scene; "instruction": these words in place of the drawn ones, the goal unchanged.
+                same scene (a mixture draws another task where there is nothing else to name); "instruction": these
+                words in place of the drawn ones, the goal unchanged.
 
         Raises:
             ConfigError: an unknown option, or a swap where the task has a single goal.
@@ -111,7 +114,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         drawn = sentences[int(phrasing * len(sentences))].format(**self._goal.words)
         self._instruction = str(options.get("instruction", drawn))
         self._task.begin(self.scene, self._goal)
-        self._num_steps, self._has_ended = 0, False
+        self._num_steps = 0
         return self.observe(), self._info(Outcome.RUNNING, "")
 
     def step(
@@ -171,8 +174,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _draw_task(self, rng: np.random.Generator, swaps: bool) -> Task:
-        names = list(self._tasks)
-        return self._tasks[names[int(rng.integers(len(names)))]]
+        task = self._tasks[int(rng.integers(len(self._tasks)))]
+        others = [candidate for candidate in self._tasks if candidate.has_alternatives]
+        if not swaps or task.has_alternatives or not others:
+            return task
+        return others[int(rng.integers(len(others)))]  # a mixture swaps among those that can
 
     def _arrange(
         self, task: Task, scene_rng: np.random.Generator, looks_rng: np.random.Generator

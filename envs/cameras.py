@@ -43,7 +43,7 @@ PLACEMENTS: dict[str, CameraPlacement] = {
         up=(0.0, 0.0, 1.0),
         field_of_view_deg=33.0,
     ),
-    # On the far side of the hand, looking back past the fingertips: the object stays in view until the fingers close on it.
+    # On the far side of the hand, looking down past the fingertips: the object stays in view until it is grasped.
     "wrist": CameraPlacement(
         position_m=(0.060, 0.0, 0.030),
         target_m=(0.0, 0.0, 0.300),
@@ -96,9 +96,10 @@ class Pictures:
 
     def _ready(self) -> mujoco.Renderer:
         if self._renderer is None:
-            self._renderer = _make_renderer(self._model, self._image_size)
+            renderer = _make_renderer(self._model, self._image_size)
             # Interpreter shutdown would free the GL context too late and complain; this runs before.
-            self._finalizer = weakref.finalize(self, self._renderer.close)
+            self._finalizer = weakref.finalize(self, renderer.close)
+            self._renderer = renderer
         return self._renderer
 
 
@@ -115,7 +116,7 @@ def _make_renderer(model: mujoco.MjModel, image_size: int) -> mujoco.Renderer:
 def project(
     data: mujoco.MjData, camera_id: int, field_of_view_deg: float, point: Vector
 ) -> tuple[float, float] | None:
-    """Returns (u, v) in picture shares, (0, 0) the top left corner, or None when `point` (3,) m is behind the camera."""
+    """Returns (u, v) in picture shares, (0, 0) the top left; None when `point` (3,) m is behind the camera."""
     rotation = data.cam_xmat[camera_id].reshape(3, 3)
     right, up, backwards = rotation.T @ (point - data.cam_xpos[camera_id])
     if backwards > -1e-4:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
+UP = np.array([0.0, 0.0, 1.0])
+
 
 def from_rpy(roll: float, pitch: float, yaw: float) -> Matrix:
     """Returns Rz(yaw) Ry(pitch) Rx(roll)."""

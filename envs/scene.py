@@ -14,7 +14,7 @@ from envs.objects import COLORS, SHAPES, ObjectSpec, Shape
 from envs.rotations import Matrix, Vector
 from envs.scene_xml import NUM_SLOTS, scene_xml, shapes_xml
 
-_PARKING_M = np.array([-3.0, 0.0, 2.0])  # behind the arm, out of every picture
+_NO_TURN = (1.0, 0.0, 0.0, 0.0)
 # What a body and its one geom take from their shape: copied from a compiled prototype when a slot changes shape.
 _GEOM_FIELDS = ("geom_type", "geom_size", "geom_rbound", "geom_aabb")
 _BODY_FIELDS = (
@@ -218,24 +218,17 @@ class Scene:
         ]
 
     def _park(self, slot: int) -> None:
+        """Lets the object float behind the arm, where nothing touches it and no camera looks."""
         start = self._object_qpos[slot]
         self.model.body_gravcomp[self._object_bodies[slot]] = 1.0
         self.model.geom_rgba[self._object_geoms[slot], 3] = 0.0
-        self.data.qpos[start : start + 7] = (
-            *(_PARKING_M + (0.0, 0.3 * slot, 0.0)),
-            1.0,
-            0.0,
-            0.0,
-            0.0,
-        )
+        self.data.qpos[start : start + 3] = (-3.0, 0.3 * slot, 2.0)
+        self.data.qpos[start + 3 : start + 7] = _NO_TURN
 
     def _hide(self, name: str) -> None:
-        self.model.body_pos[self.model.body(name).id] = _PARKING_M - (
-            0.0,
-            1.0 + FIXTURES.index(name),
-            0.0,
-        )
-        self.model.body_quat[self.model.body(name).id] = (1.0, 0.0, 0.0, 0.0)
+        body = self.model.body(name).id
+        self.model.body_pos[body] = (-3.0, -1.0 - FIXTURES.index(name), 2.0)
+        self.model.body_quat[body] = _NO_TURN
         self.model.geom_rgba[self._fixture_geoms[name], 3] = 0.0
 
 

@@ -36,18 +36,24 @@ def scene_xml(max_image_size: int) -> str:
     <map znear="0.01" zfar="10"/>
   </visual>
   <asset>{panda_assets_xml()}
-    <texture name="sky" type="skybox" builtin="gradient" rgb1="0.62 0.66 0.70" rgb2="0.35 0.38 0.42" width="32" height="192"/>
-    <texture name="wood" type="2d" builtin="gradient" rgb1="0.95 0.90 0.84" rgb2="0.78 0.72 0.66" width="64" height="64"/>
-    <texture name="checker" type="2d" builtin="checker" rgb1="0.92 0.92 0.92" rgb2="0.80 0.80 0.80" width="64" height="64"/>
+    <texture name="sky" type="skybox" builtin="gradient" width="32" height="192"
+             rgb1="0.62 0.66 0.70" rgb2="0.35 0.38 0.42"/>
+    <texture name="wood" type="2d" builtin="gradient" width="64" height="64"
+             rgb1="0.95 0.90 0.84" rgb2="0.78 0.72 0.66"/>
+    <texture name="checker" type="2d" builtin="checker" width="64" height="64"
+             rgb1="0.92 0.92 0.92" rgb2="0.80 0.80 0.80"/>
     <material name="paint" specular="0.1" shininess="0.1"/>
     <material name="table_plain" rgba="0.62 0.58 0.54 1" specular="0" shininess="0"/>
     <material name="table_wood" texture="wood" texrepeat="5 1" rgba="0.70 0.62 0.55 1" specular="0" shininess="0"/>
-    <material name="table_checker" texture="checker" texrepeat="8 8" rgba="0.66 0.64 0.62 1" specular="0" shininess="0"/>
+    <material name="table_checker" texture="checker" texrepeat="8 8"
+              rgba="0.66 0.64 0.62 1" specular="0" shininess="0"/>
   </asset>
   <worldbody>
-    <light name="key" pos="0.9 0.5 1.6" dir="-0.3 -0.35 -1" directional="true" diffuse="0.55 0.55 0.55" specular="0.1 0.1 0.1" castshadow="false"/>
+    <light name="key" pos="0.9 0.5 1.6" dir="-0.3 -0.35 -1" directional="true"
+           diffuse="0.55 0.55 0.55" specular="0.1 0.1 0.1" castshadow="false"/>
     {camera_xml("front")}
-    <geom name="table" type="plane" pos="0.35 0 0" size="0.55 0.8 0.1" material="table_plain" contype="0" conaffinity="3" priority="1" condim="3" friction="0.6 0.01 0.0001" solref="0.005 1"/>
+    <geom name="table" type="plane" pos="0.35 0 0" size="0.55 0.8 0.1" material="table_plain"
+          contype="0" conaffinity="3" priority="1" condim="3" friction="0.6 0.01 0.0001" solref="0.005 1"/>
     {panda_xml(hand_extras=camera_xml("wrist"))}
     {slots}
     {fixtures_xml()}

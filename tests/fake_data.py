@@ -24,7 +24,9 @@ def smooth_pictures(num_frames: int, size: int, seed: int) -> np.ndarray:
     return (255 * ((stacked + 0.11 * seed) % 1.0)).astype(np.uint8)
 
 
-def make_episode(seed: int, num_frames: int = 5, size: int = 16, scene: int | None = None) -> Episode:
+def make_episode(
+    seed: int, num_frames: int = 5, size: int = 16, scene: int | None = None
+) -> Episode:
     rng = np.random.default_rng(seed)
     front = smooth_pictures(num_frames, size, seed)
     names = ("observation.state", "action", "action.executed", "observation.environment_state")
@@ -68,7 +70,9 @@ class FakeTable:
     def unwrapped(self) -> "FakeTable":
         return self
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         assert seed is not None
         sign = -1.0 if (options or {}).get("swap_instruction") else 1.0
         self.seed, self.x, self.steps = seed, 0.0, 0
@@ -80,7 +84,11 @@ class FakeTable:
         self.x += float(action[0])
         self.steps += 1
         is_success = abs(self.x - self.target) < 0.01 and self.seed % 5 != 4
-        info = {"is_success": is_success, "failure": "" if is_success else "timeout", "target": "mark"}
+        info = {
+            "is_success": is_success,
+            "failure": "" if is_success else "timeout",
+            "target": "mark",
+        }
         return self._observation(), float(is_success), is_success, self.steps >= 12, info
 
     def grounding(self) -> SimpleNamespace:
@@ -96,7 +104,11 @@ class FakeTable:
         picture = np.full((16, 16, 3), shade, np.uint8)
         state = np.array([self.x, 0, 0, 0, 0, 0, 0.08], np.float32)
         side = "left" if self.target < 0 else "right"
-        return {"images": {"front": picture, "wrist": 255 - picture}, "state": state, "instruction": f"go {side}"}
+        return {
+            "images": {"front": picture, "wrist": 255 - picture},
+            "state": state,
+            "instruction": f"go {side}",
+        }
 
 
 class CrashingTable(FakeTable):
@@ -142,8 +154,19 @@ def count_two(env: Any) -> int:
     return 2
 
 
-def job_in(root: Path, *, steps_s: float = 0.0, instructions_per_scene: int = 2, make_env: Any = None, **changes: Any) -> Job:
-    settings = {"make_expert": FakeExpert, "make_perturb": make_shake, "count_instructions": count_two} | changes
+def job_in(
+    root: Path,
+    *,
+    steps_s: float = 0.0,
+    instructions_per_scene: int = 2,
+    make_env: Any = None,
+    **changes: Any,
+) -> Job:
+    settings = {
+        "make_expert": FakeExpert,
+        "make_perturb": make_shake,
+        "count_instructions": count_two,
+    } | changes
     return Job(
         make_env=make_env or partial(FakeTable, steps_s),
         layout=layout_of(),

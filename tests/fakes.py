@@ -18,6 +18,7 @@ class FakeEnv:
 
     render_mode = None
     max_steps = 8
+    is_closed = False
 
     def __init__(self, image_size: int = 16) -> None:
         self._image_size = image_size
@@ -41,6 +42,9 @@ class FakeEnv:
         is_success, is_late = abs(self._x) < 0.02, self._steps >= self.max_steps
         failure = "timeout" if is_late and not is_success else ""
         return self._observation(), float(is_success), is_success, is_late, self._info(failure)
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def _observation(self) -> dict[str, Any]:
         shape = (self._image_size, self._image_size, 3)

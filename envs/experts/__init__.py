@@ -52,7 +52,7 @@ def make_expert(env: gymnasium.Env) -> Expert:
 
 
 class _StateExpert:
-    """A function of the simulation's present state alone: nothing to remember, so every visited state can be labelled."""
+    """A function of the simulation's present state alone, without memory."""
 
     def __init__(self, env: TabletopEnv) -> None:
         self._env = env

@@ -6,6 +6,7 @@ import numpy as np
 
 from envs.experts.motion import CLEARANCE_M, CLOSED, Action, move, rise
 from envs.fixtures import HANDLE_OFFSET_M
+from envs.rotations import UP
 from envs.scene import Scene
 from envs.tasks.open_drawer import OPEN_M
 from envs.tasks.task import Goal
@@ -40,4 +41,4 @@ def open_drawer(scene: Scene, goal: Goal) -> Action:
     height = min(CLEARANCE_M, 2.5 * max(off_xy - 0.012, 0.0))
     if tool[2] < entry[2] + height - 0.03:
         return rise(scene, entry[2] + height, CLOSED)
-    return move(scene, entry + (0.0, 0.0, height), yaw, CLOSED)
+    return move(scene, entry + height * UP, yaw, CLOSED)

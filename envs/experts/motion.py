@@ -1,4 +1,4 @@
-"""Moves experts are made of. Each looks only at the present state of the simulation, so any visited state can be labelled."""
+"""Moves that experts are made of, each a function of the present state: any visited state can be labelled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from envs.arms import HOME_ROTATION, MAX_GRIP_WIDTH_M
 from envs.controller import MAX_YAW_RAD
-from envs.rotations import Vector, from_rpy, to_rotation_vector, to_rpy, wrap
+from envs.rotations import UP, Vector, from_rpy, to_rotation_vector, to_rpy, wrap
 from envs.scene import Scene
 from vla.types import END_EFFECTOR_DELTA_7D
 
@@ -51,7 +51,7 @@ def grasp_yaw(scene: Scene, slot: int) -> float:
 
 
 def nearest_yaw(scene: Scene, yaw: float, symmetry: float) -> float:
-    """Returns, of the yaws that differ from `yaw` by multiples of `symmetry`, the reachable one nearest to the tool's."""
+    """Returns `yaw` plus the multiple of `symmetry` that is reachable and nearest to the tool's."""
     present = tool_yaw(scene)
     nearest = present + wrap(yaw - present, symmetry)
     if nearest > MAX_YAW_RAD:
@@ -77,7 +77,7 @@ def grasp(scene: Scene, slot: int) -> Action:
     if is_aligned and is_low and not is_empty:
         return move(scene, goal, yaw, CLOSED)
     if is_closing:  # the fingers would come down on the object
-        goal = goal + (0.0, 0.0, 0.06 if off_xy < 0.05 else CLEARANCE_M)
+        goal = goal + (0.06 if off_xy < 0.05 else CLEARANCE_M) * UP
         return (
             move(scene, goal, yaw, OPEN)
             if scene.tool_position[2] > goal[2] - 0.03
@@ -89,7 +89,7 @@ def grasp(scene: Scene, slot: int) -> Action:
 
 def descend(scene: Scene, goal: Vector, yaw: float, gripper: float, height: float) -> Action:
     """Returns the action towards `height` over `goal`; straight up first when far below that."""
-    waypoint = goal + (0.0, 0.0, height)
+    waypoint = goal + height * UP
     if scene.tool_position[2] < waypoint[2] - 0.03:
         return rise(scene, waypoint[2], gripper)
     return move(scene, waypoint, yaw, gripper)

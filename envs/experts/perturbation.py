@@ -29,7 +29,8 @@ class EnvNoise:
     def __post_init__(self) -> None:
         if not 1 <= self.push_min_steps <= self.push_max_steps:
             raise ConfigError(
-                f"push_min_steps is {self.push_min_steps} and push_max_steps {self.push_max_steps}; expected 1 <= min <= max"
+                f"push_min_steps is {self.push_min_steps} and push_max_steps {self.push_max_steps}; "
+                "expected 1 <= min <= max"
             )
 
 

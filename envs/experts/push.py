@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from envs.experts.motion import CLEARANCE_M, CLOSED, Action, move, nearest_yaw, rise
+from envs.controller import MAX_YAW_RAD
+from envs.experts.motion import CLEARANCE_M, CLOSED, Action, move, rise, tool_yaw
+from envs.rotations import UP, wrap
 from envs.scene import Scene
 from envs.tasks.task import Goal
 
@@ -28,7 +30,7 @@ def push(scene: Scene, goal: Goal) -> Action:
     if distance < _DONE_M:
         return _back_off(scene, center)
     way /= distance
-    yaw = nearest_yaw(scene, math.atan2(way[1], way[0]), math.pi)
+    yaw = _pushing_yaw(way)
     along, across = _split(tool[:2] - center[:2], way)
     is_behind = -0.075 < along < -0.02 and abs(across) < 0.012
     if is_behind and tool[2] < _TOOL_HEIGHT_M + 0.015:
@@ -40,7 +42,16 @@ def push(scene: Scene, goal: Goal) -> Action:
     height = min(CLEARANCE_M, 2.5 * max(off_xy - 0.006, 0.0))
     if tool[2] < start[2] + height - 0.03:
         return rise(scene, start[2] + height, CLOSED)
-    return move(scene, start + (0.0, 0.0, height), yaw, CLOSED)
+    return move(scene, start + height * UP, yaw, CLOSED)
+
+
+def _pushing_yaw(way: np.ndarray) -> float:
+    """Returns the yaw that sets the fingers' broad side against `way` (2,).
+
+    The object is then in front of the wrist camera, unless the wrist does not turn that far.
+    """
+    facing = math.atan2(way[1], way[0])
+    return facing if abs(facing) <= MAX_YAW_RAD else wrap(facing + math.pi, 2 * math.pi)
 
 
 def _split(offset: np.ndarray, way: np.ndarray) -> tuple[float, float]:
@@ -55,5 +66,5 @@ def _back_off(scene: Scene, center: np.ndarray) -> Action:
     if scene.tool_position[2] < 0.05 and distance < 0.05:
         back = scene.tool_position
         back[:2] += 0.03 * away / max(distance, 1e-6)
-        return move(scene, back, 0.0, CLOSED)
+        return move(scene, back, tool_yaw(scene), CLOSED)
     return rise(scene, _RETREAT_M, CLOSED)

@@ -19,6 +19,7 @@ _MAX_YAW_RAD = 0.35
 class OpenDrawer:
     name = "open_drawer"
     max_steps = 60
+    has_alternatives = False
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
         layout = Layout(scene, rng)

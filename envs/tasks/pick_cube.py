@@ -26,6 +26,7 @@ _MAX_YAW_RAD = 0.35  # small, so that turning the wrist helps but is not needed
 class PickCube:
     name = "pick_cube"
     max_steps = 60
+    has_alternatives = True
     _NUM_CUBES = 3
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""PlaceInBowl: put the named object into the bowl and let go of it; one object is elongated, so the wrist has to turn."""
+"""PlaceInBowl: put the named object into the bowl and let go; one is elongated, so the wrist has to turn."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _OBJECT_CLEARANCE_M = BOWL_OUTER_RADIUS_M + 0.5 * SEPARATION_M
 class PlaceInBowl:
     name = "place_in_bowl"
     max_steps = 80
+    has_alternatives = True
     _NUM_OBJECTS = 2
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:

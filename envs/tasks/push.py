@@ -27,6 +27,7 @@ _OBJECT_CLEARANCE_M = 0.13  # between an object and the middle of the square
 class Push:
     name = "push"
     max_steps = 80
+    has_alternatives = True
     _NUM_OBJECTS = 2
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.objects import Shape
-from envs.rotations import Vector
+from envs.rotations import UP, Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
 from envs.tasks.task import Goal, Outcome, Streak, object_focus, object_goals
@@ -17,6 +17,7 @@ TOLERANCE_M = 0.025
 class Reach:
     name = "reach"
     max_steps = 40
+    has_alternatives = True
     _NUM_OBJECTS = 3
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
@@ -49,4 +50,4 @@ class Reach:
 
 def point_above(scene: Scene, slot: int) -> Vector:
     """Returns (3,) m, the goal point over an object."""
-    return scene.object_position(slot) + (0.0, 0.0, HEIGHT_ABOVE_M)
+    return scene.object_position(slot) + HEIGHT_ABOVE_M * UP

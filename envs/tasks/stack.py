@@ -25,6 +25,7 @@ _ELEVATED_M = 0.03  # resting higher than this means resting on something
 class Stack:
     name = "stack"
     max_steps = 100
+    has_alternatives = True
     _NUM_CUBES = 3
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:

@@ -44,10 +44,17 @@ class Goal:
 
 
 class Task(Protocol):
-    """A task; one instance lives through one episode at a time."""
+    """A task; one instance lives through one episode at a time.
+
+    Attributes:
+        name: as on the command line.
+        max_steps: policy steps before an episode is cut.
+        has_alternatives: whether every table allows goals with different targets.
+    """
 
     name: str
     max_steps: int
+    has_alternatives: bool
 
     def arrange(self, scene: Scene, num_distractors: int, rng: np.random.Generator) -> None:
         """Lays the table; must not depend on which goal will be chosen."""

@@ -25,7 +25,9 @@ def _private_cache(tmp_path, monkeypatch):
 
 
 def _picture(item: dict, camera: str) -> np.ndarray:
-    return (item[f"observation.images.{camera}"].numpy().transpose(1, 2, 0) * 255).round().astype(int)
+    return (
+        (item[f"observation.images.{camera}"].numpy().transpose(1, 2, 0) * 255).round().astype(int)
+    )
 
 
 @pytest.mark.parametrize("storage", list(ImageStorage))
@@ -44,7 +46,9 @@ def test_stock_lerobot_opens_our_dataset(tmp_path, storage):
         assert float(item["timestamp"]) == pytest.approx(frame / 10)
         assert item["task"] == recorded.task
         np.testing.assert_array_equal(item["action"], recorded.vectors["action"][frame])
-        np.testing.assert_array_equal(item["action.executed"], recorded.vectors["action.executed"][frame])
+        np.testing.assert_array_equal(
+            item["action.executed"], recorded.vectors["action.executed"][frame]
+        )
         for camera in CAMERAS:
             assert np.abs(_picture(item, camera) - ours.images[camera][row]).max() <= tolerance
             assert np.abs(_picture(item, camera) - recorded.images[camera][frame]).mean() < 8
@@ -76,10 +80,16 @@ def test_our_metadata_has_the_form_of_lerobots_own(tmp_path):
     theirs = _recorded_by_lerobot(tmp_path / "theirs", use_videos=False)
     infos = [json.loads((root / "meta/info.json").read_text()) for root in (ours, theirs)]
     assert infos[0].keys() == infos[1].keys()
-    assert infos[0]["features"]["observation.images.front"] == infos[1]["features"]["observation.images.front"]
+    assert (
+        infos[0]["features"]["observation.images.front"]
+        == infos[1]["features"]["observation.images.front"]
+    )
     for name in ("timestamp", "frame_index", "episode_index", "index", "task_index"):
         assert infos[0]["features"][name] == infos[1]["features"][name]
-    columns = [set(LeRobotDataset("local/x", root=root).meta.episodes.column_names) for root in (ours, theirs)]
+    columns = [
+        set(LeRobotDataset("local/x", root=root).meta.episodes.column_names)
+        for root in (ours, theirs)
+    ]
     assert columns[0] == columns[1]
 
 
@@ -95,23 +105,37 @@ def test_we_open_a_dataset_recorded_by_stock_lerobot(tmp_path, use_videos):
         np.testing.assert_array_equal(item["action"], ours.actions[row])
         assert item["task"] == ours.tasks[ours.task_index[row]]
         for camera in CAMERAS:
-            assert np.abs(_picture(item, camera) - ours.images[camera][row]).max() <= (2 if use_videos else 0)
+            assert np.abs(_picture(item, camera) - ours.images[camera][row]).max() <= (
+                2 if use_videos else 0
+            )
 
 
 def _recorded_by_lerobot(root, use_videos: bool):
     names = [f"joint {i}" for i in range(7)]
-    picture = {"dtype": "video" if use_videos else "image", "shape": (64, 64, 3), "names": ["height", "width", "channels"]}
+    picture = {
+        "dtype": "video" if use_videos else "image",
+        "shape": (64, 64, 3),
+        "names": ["height", "width", "channels"],
+    }
     if not use_videos:
         picture["shape"] = (16, 16, 3)
     numbers = {"dtype": "float32", "shape": (7,), "names": names}
     features = {f"observation.images.{camera}": dict(picture) for camera in CAMERAS}
     features |= {"observation.state": dict(numbers), "action": dict(numbers)}
-    dataset = LeRobotDataset.create("local/theirs", fps=10, features=features, root=root, use_videos=use_videos)
+    dataset = LeRobotDataset.create(
+        "local/theirs", fps=10, features=features, root=root, use_videos=use_videos
+    )
     rng = np.random.default_rng(0)
     for episode in range(3):
         for image in smooth_pictures(4 + episode, picture["shape"][0], episode):
-            frame = {"observation.images.front": image, "observation.images.wrist": image[::-1].copy()}
-            frame |= {name: rng.normal(size=7).astype(np.float32) for name in ("observation.state", "action")}
+            frame = {
+                "observation.images.front": image,
+                "observation.images.wrist": image[::-1].copy(),
+            }
+            frame |= {
+                name: rng.normal(size=7).astype(np.float32)
+                for name in ("observation.state", "action")
+            }
             dataset.add_frame(frame | {"task": f"task {episode % 2}"})
         dataset.save_episode()
     dataset.finalize()

@@ -40,7 +40,10 @@ class Contract:
             "embodiment": {
                 "name": body.name,
                 "camera_names": list(body.camera_names),
-                "state_spec": {"names": list(body.state_spec.names), "units": list(body.state_spec.units)},
+                "state_spec": {
+                    "names": list(body.state_spec.names),
+                    "units": list(body.state_spec.units),
+                },
                 "action_spec": body.action_spec.to_dict(),
             },
             "image_size": self.image_size,
@@ -54,7 +57,11 @@ class Contract:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Returns what `to_dict` wrote; raises KeyError, TypeError or ValueError when something is missing or unknown."""
+        """Returns what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or unknown.
+        """
         given = dict(values)
         body = dict(given.pop("embodiment"))
         action_spec = ActionSpec(**body.pop("action_spec"))
@@ -66,7 +73,9 @@ class Contract:
         )
         rate_hz = given.pop("rate_hz")
         if body or rate_hz != action_spec.rate_hz:
-            raise ValueError(f"the embodiment has unknown entries {sorted(body)} or two rates, {rate_hz} Hz among them")
+            raise ValueError(
+                f"the embodiment has unknown entries {sorted(body)} or two rates, {rate_hz} Hz among them"
+            )
         return cls(
             embodiment=embodiment,
             prompt=PromptTemplate[given.pop("prompt")],

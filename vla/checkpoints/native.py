@@ -1,10 +1,10 @@
 """Our own checkpoints: a directory of safetensors and JSON, whole or absent, with nothing in it that could run.
 
-    model.safetensors           weights
-    config.json                 format, model family and shape, contract, versions, size and SHA-256 of the other files
-    tokenizer.json              text tokenizer
-    training_state.safetensors  optimiser, weight average, random state (only while training)
-    training_state.json         step and other plain values (only while training)
+model.safetensors           weights
+config.json                 format, model family and shape, contract, versions, size and SHA-256 of the other files
+tokenizer.json              text tokenizer
+training_state.safetensors  optimiser, weight average, random state (only while training)
+training_state.json         step and other plain values (only while training)
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ FORMAT = "vla-checkpoint"
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 STATE_TENSORS, STATE_VALUES = "training_state.safetensors", "training_state.json"
-_LARGEST_HASHED = 2 << 30  # bytes; above that only the size is checked, a hash would take many seconds
+_LARGEST_HASHED = (
+    2 << 30
+)  # bytes; above that only the size is checked, a hash would take many seconds
 _LARGE_MODEL = 1 << 30  # bytes
 
 
@@ -100,7 +102,9 @@ def save(
 
 
 def load(directory: Path) -> LoadedCheckpoint:
-    """Returns the checkpoint in `directory`, or, given a training run's folder, its newest one; the model is on the CPU.
+    """Returns the checkpoint in `directory`, or, given a training run's folder, its newest one.
+
+    The model is on the CPU, in fp32 and in evaluation mode.
 
     Raises:
         CheckpointError: nothing there, a file is missing, truncated or altered, or the checkpoint is of another family;
@@ -110,7 +114,9 @@ def load(directory: Path) -> LoadedCheckpoint:
     described = read_config(directory)
     family = described["model"].get("family")
     if family != "prismatic":
-        raise CheckpointError(f"{directory / CONFIG}: {unknown_name('model family', family, ['prismatic'])}")
+        raise CheckpointError(
+            f"{directory / CONFIG}: {unknown_name('model family', family, ['prismatic'])}"
+        )
     try:
         config = PrismaticConfig.from_dict(described["model"]["config"])
         contract = Contract.from_dict({name: described[name] for name in _CONTRACT_KEYS})
@@ -120,7 +126,10 @@ def load(directory: Path) -> LoadedCheckpoint:
         ) from None
     model = _filled(config, _load_tensors(directory / WEIGHTS))
     return LoadedCheckpoint(
-        directory=directory, model=model, contract=contract, tokenizer=load_text_tokenizer(directory / TOKENIZER)
+        directory=directory,
+        model=model,
+        contract=contract,
+        tokenizer=load_text_tokenizer(directory / TOKENIZER),
     )
 
 
@@ -129,7 +138,9 @@ def load_training_state(directory: Path) -> TrainingState:
     directory = find(directory)
     described = read_config(directory)
     if STATE_TENSORS not in described["files"]:
-        raise CheckpointError(f"{directory} has no training state, it was saved to act; fine-tune it with init_from=")
+        raise CheckpointError(
+            f"{directory} has no training state, it was saved to act; fine-tune it with init_from="
+        )
     values = json.loads((directory / STATE_VALUES).read_text(encoding="utf-8"))
     return TrainingState(tensors=_load_tensors(directory / STATE_TENSORS), values=values)
 
@@ -139,7 +150,9 @@ def find(path: Path) -> Path:
     for candidate in (path, path / "latest", path / "checkpoints" / "latest"):
         if (candidate / CONFIG).is_file():
             return candidate.resolve()
-    raise CheckpointError(f"no checkpoint in {path}: {CONFIG} is absent; give a directory written by `vla train`")
+    raise CheckpointError(
+        f"no checkpoint in {path}: {CONFIG} is absent; give a directory written by `vla train`"
+    )
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -151,7 +164,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {path} ({error}); copy the checkpoint again") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         kind = described.get("model_type", "unknown") if isinstance(described, dict) else "unknown"
-        raise CheckpointError(f"{path} is of another family (model_type {kind!r}), expected format {FORMAT!r}")
+        raise CheckpointError(
+            f"{path} is of another family (model_type {kind!r}), expected format {FORMAT!r}"
+        )
     if described.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {described.get('format_version')}, this program reads {FORMAT_VERSION}; "
@@ -160,12 +175,15 @@ def read_config(directory: Path) -> dict[str, Any]:
     for name, fingerprint in described.get("files", {}).items():
         _check_file(directory / name, fingerprint)
     if not {"model", "files", *_CONTRACT_KEYS} <= described.keys():
-        raise CheckpointError(f"{path} lacks {sorted({'model', 'files', *_CONTRACT_KEYS} - described.keys())}; copy it again")
+        raise CheckpointError(
+            f"{path} lacks {sorted({'model', 'files', *_CONTRACT_KEYS} - described.keys())}; copy it again"
+        )
     return described
 
 
 _CONTRACT_KEYS = (
-    "embodiment", "image_size", "rate_hz", "prompt", "max_text_tokens", "action_statistics", "state_statistics", "training",
+    "embodiment", "image_size", "rate_hz", "prompt", "max_text_tokens",
+    "action_statistics", "state_statistics", "training",
 )  # fmt: skip
 
 
@@ -177,7 +195,9 @@ def _filled(config: PrismaticConfig, tensors: dict[str, Tensor]) -> Prismatic:
     expected = model.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
         where = "lacks" if name in expected else "has an unexpected"
-        raise CheckpointError(f"{WEIGHTS} {where} tensor {name!r}; weights and {CONFIG} do not belong together")
+        raise CheckpointError(
+            f"{WEIGHTS} {where} tensor {name!r}; weights and {CONFIG} do not belong together"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
@@ -193,7 +213,9 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype | N
         cast = tensor.detach().cpu()
         if dtype is not None and cast.is_floating_point():
             cast = cast.to(dtype)
-        stored[name] = cast.clone() if cast.untyped_storage().nbytes() != cast.nbytes else cast.contiguous()
+        stored[name] = (
+            cast.clone() if cast.untyped_storage().nbytes() != cast.nbytes else cast.contiguous()
+        )
     save_file(stored, path, metadata={"format": "pt"})
 
 
@@ -201,12 +223,17 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); copy the checkpoint again") from None
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); copy the checkpoint again"
+        ) from None
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
 
 
 def _check_file(path: Path, fingerprint: dict[str, Any]) -> None:
@@ -215,9 +242,13 @@ def _check_file(path: Path, fingerprint: dict[str, Any]) -> None:
     size = path.stat().st_size
     if size != fingerprint["bytes"]:
         what = "truncated" if size < fingerprint["bytes"] else "longer than written"
-        raise CheckpointError(f"{path} is {what}: {size} of {fingerprint['bytes']} bytes; copy the checkpoint again")
+        raise CheckpointError(
+            f"{path} is {what}: {size} of {fingerprint['bytes']} bytes; copy the checkpoint again"
+        )
     if size <= _LARGEST_HASHED and _fingerprint(path)["sha256"] != fingerprint["sha256"]:
-        raise CheckpointError(f"{path} was altered after it was written (SHA-256 differs); copy the checkpoint again")
+        raise CheckpointError(
+            f"{path} was altered after it was written (SHA-256 differs); copy the checkpoint again"
+        )
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

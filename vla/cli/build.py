@@ -53,6 +53,7 @@ def build_policy(config: PolicyConfig, env: TabletopEnv | None = None) -> Policy
 def find_checkpoint(name_or_path: str) -> Path:
     """Returns the directory of a checkpoint given by path, or by the name of one shipped inside the package.
 
+    The path of a training run stands for its newest checkpoint.
     A shipped name wins over a folder of the same name; write `./tiny` for the folder.
     """
     shipped = shipped_checkpoints()
@@ -64,7 +65,9 @@ def find_checkpoint(name_or_path: str) -> Path:
             f"no checkpoint given; give its path, or a shipped one: {', '.join(shipped) or 'none here'}"
         )
     if path.is_dir():
-        return path
+        from vla.checkpoints import native
+
+        return native.find(path)  # now, and once: `latest` may move while processes start
     if path.exists():
         raise CheckpointError(
             f"{path} is a file; a checkpoint is a directory with model.safetensors and config.json"

@@ -32,25 +32,39 @@ class CollectConfig:
     """Which demonstrations to record, and where."""
 
     env: EnvConfig = field(default_factory=EnvConfig)  # the simulated tabletop
-    root: Path = Path("datasets/demonstrations")  # dataset folder; the same command again goes on in it
+    root: Path = Path(
+        "datasets/demonstrations"
+    )  # dataset folder; the same command again goes on in it
     episodes: int = 200  # demonstrations the dataset shall hold; a larger number later extends it
-    seed: int = 0  # of the first scene, the next has seed + 1; all below 1000000, where evaluation begins
-    instructions_per_scene: int = 2  # show each scene under 1 or 2 different instructions, if it allows them
-    is_perturbed: bool = True  # let noise move the arm while the expert labels: the data then show recoveries
+    seed: int = (
+        0  # of the first scene, the next has seed + 1; all below 1000000, where evaluation begins
+    )
+    instructions_per_scene: int = (
+        2  # show each scene under 1 or 2 different instructions, if it allows them
+    )
+    is_perturbed: bool = (
+        True  # let noise move the arm while the expert labels: the data then show recoveries
+    )
     perturbation: EnvNoise = field(default_factory=EnvNoise)  # that noise
     keep_failures: bool = False  # also keep episodes in which the expert did not succeed
-    storage: ImageStorage = ImageStorage.IMAGE  # image: exact, fast; video: small for large pictures
+    storage: ImageStorage = (
+        ImageStorage.IMAGE
+    )  # image: exact, fast; video: small for large pictures
     num_workers: int | None = None  # processes; null = one per core, 0 = none (for a debugger)
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ConfigError(f"episodes must be at least 1; got {self.episodes}")
         if self.instructions_per_scene not in (1, 2):
-            raise ConfigError(f"instructions_per_scene must be 1 or 2; got {self.instructions_per_scene}")
+            raise ConfigError(
+                f"instructions_per_scene must be 1 or 2; got {self.instructions_per_scene}"
+            )
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be 0 or more, or null; got {self.num_workers}")
         if not self.env.cameras:
-            raise ConfigError("env.cameras is empty; demonstrations need pictures: env.cameras=[front,wrist]")
+            raise ConfigError(
+                "env.cameras is empty; demonstrations need pictures: env.cameras=[front,wrist]"
+            )
         last = self.seed + self.max_attempts // self.instructions_per_scene
         if self.seed < 0 or last >= FIRST_HELD_OUT_SEED:
             raise ConfigError(
@@ -68,7 +82,14 @@ class CollectConfig:
         """What all episodes of one dataset have in common."""
         from vla.cli.convert import to_plain
 
-        names = ("env", "seed", "instructions_per_scene", "is_perturbed", "perturbation", "keep_failures")
+        names = (
+            "env",
+            "seed",
+            "instructions_per_scene",
+            "is_perturbed",
+            "perturbation",
+            "keep_failures",
+        )
         return {name: to_plain(getattr(self, name)) for name in names}
 
 
@@ -98,7 +119,9 @@ def run(cfg: CollectConfig, directory: Path) -> dict[str, Any]:
     sheet = cfg.root.with_name(f"{cfg.root.name}.png")
     write_contact_sheet(cfg.root, sheet)
     told = ", ".join(f"{number} {reason}" for reason, number in failures.items()) or "none"
-    print(f"{cfg.root}: {num_episodes} episodes, {num_frames} frames; rejected: {told}; look at {sheet}")
+    print(
+        f"{cfg.root}: {num_episodes} episodes, {num_frames} frames; rejected: {told}; look at {sheet}"
+    )
     return {
         "root": cfg.root,
         "episodes": num_episodes,
@@ -154,10 +177,16 @@ def _num_cores() -> int:
 @contextmanager
 def _progress(episodes: int, num_kept: int) -> Iterator[Callable[[Outcome], None]]:
     """Yields a function that shows an outcome: episodes, frames, rejections and remaining time."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )  # fmt: skip
 
-    seen = {"frames": 0, "rejected": 0}
+    seen: dict[str, Any] = {"frames": 0, "rejected": 0}
     columns = (
         TextColumn("collecting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"),
         TimeRemainingColumn(), TextColumn("{task.fields[frames]} frames, {task.fields[rejected]} rejected"),
@@ -167,7 +196,9 @@ def _progress(episodes: int, num_kept: int) -> Iterator[Callable[[Outcome], None
 
         def show(outcome: Outcome) -> None:
             seen["frames"] += outcome.num_frames
-            seen["rejected"] += bool(_tally({outcome.key: outcome.failure} if outcome.failure else {}))
+            seen["rejected"] += bool(
+                _tally({outcome.key: outcome.failure} if outcome.failure else {})
+            )
             bar.update(task, advance=not outcome.failure, **seen)
 
         yield show

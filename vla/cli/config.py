@@ -110,16 +110,18 @@ def _is_text_named_like_a_group(override: str, config_class: type) -> bool:
 
 
 def _check_choice(override: str, group: str, name: str, value: str) -> list[str]:
-    if value in ("", "null") or value in group_choices(group):
+    if override.startswith("~") or value == "null" or value in group_choices(group):
         return [override]
     path = Path(value).expanduser()
-    if group == "policy" and path.exists():
+    if group == "policy" and value and path.exists():
         return [
             f"{name}=checkpoint",
             f"{name.partition('@')[2] or name}.path={_quoted(str(path.resolve()))}",
         ]
     if group == "policy" and "/" in value:
-        raise ConfigError(f"no checkpoint at {value}; give an existing directory, or one of {', '.join(group_choices(group))}")
+        raise ConfigError(
+            f"no checkpoint at {value}; give an existing directory, or one of {', '.join(group_choices(group))}"
+        )
     hint = "; or give the path of a checkpoint directory" if group == "policy" else ""
     raise ConfigError(unknown_name(group, value, group_choices(group)) + hint)
 

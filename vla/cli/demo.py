@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
+import shlex
 import shutil
 import time
 import typing
@@ -22,7 +24,8 @@ from vla.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
-TRAIN_MARGIN_S = 20.0  # for reading the data, the last checkpoint and the report
+CHECKPOINT = Path("train/checkpoints/latest")  # below the folder of the phases
+MARGIN_S = 20.0  # for reading the data, the last checkpoint and the report
 SHORTEST_TRAINING_S = 60.0
 
 
@@ -61,7 +64,7 @@ class Phase:
     @property
     def command(self) -> str:
         """What a person would type."""
-        return " ".join(["vla", self.verb, *self.overrides])
+        return shlex.join(["vla", self.verb, *self.overrides])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ def run(cfg: DemoConfig, directory: Path) -> dict[str, Any]:
     find_checkpoint(cfg.checkpoint)  # before anything that takes minutes
     work = _unfinished(cfg, directory.parent)
     finished: dict[str, Finished] = {}
-    for make_phase in (_collect, _before, _train, _after, _deploy):
+    for make_phase in (_collect, _before, train_phase, _after, _deploy):
         phase = make_phase(cfg, work, finished)
         finished[phase.name] = _run_phase(phase, work / phase.name, len(finished) + 1)
     final = directory / "work"
@@ -90,14 +93,14 @@ def run(cfg: DemoConfig, directory: Path) -> dict[str, Any]:
     report = directory / "report.html"
     _write_report(report, page)
     print(f"\n{page.verdict}\nreport: {report}")
-    return {**summary, "report": report, "checkpoint": final / "train"}
+    return {**summary, "report": report, "checkpoint": final / CHECKPOINT}
 
 
 def _collect(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
     overrides = [
         f"env={cfg.task}",
         f"episodes={cfg.demonstrations}",
-        f"root={_quoted(work / 'dataset')}",
+        f"root={_value(work / 'dataset')}",
     ]
     title = f"collect {cfg.demonstrations} demonstrations of {cfg.task}"
     return Phase(name="collect", title=title, verb="collect", overrides=[*overrides, *cfg.collect])
@@ -108,7 +111,7 @@ def _before(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
 
 
 def _after(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
-    return _evaluation(cfg, "after", _quoted(work / "train"))
+    return _evaluation(cfg, "after", str(work / CHECKPOINT))
 
 
 def _evaluation(cfg: DemoConfig, name: str, policy: str) -> Phase:
@@ -122,24 +125,28 @@ def _evaluation(cfg: DemoConfig, name: str, policy: str) -> Phase:
     return Phase(name=name, title=title, verb="eval", overrides=[*overrides, *cfg.eval])
 
 
-def _train(cfg: DemoConfig, work: Path, finished: dict[str, Finished]) -> Phase:
+def train_phase(cfg: DemoConfig, work: Path, finished: dict[str, Finished]) -> Phase:
     """Fine-tunes for what the budget leaves once the evaluation after it and the drive are paid for."""
     spent = sum(phase.seconds for phase in finished.values())
-    reserved = finished["before"].seconds + cfg.robot_seconds + TRAIN_MARGIN_S
+    reserved = finished["before"].seconds + cfg.robot_seconds + MARGIN_S
     seconds = max(cfg.budget_seconds - spent - reserved, SHORTEST_TRAINING_S)
     overrides = [
         f"init_from={cfg.checkpoint}",
-        f"data.roots=[{_quoted(work / 'dataset')}]",
+        f"data.roots=[{_value(work / 'dataset')}]",
         f"training.max_seconds={seconds:.0f}",
     ]
-    if (work / "train" / "model.safetensors").exists():  # it was interrupted after a checkpoint
+    if (work / CHECKPOINT).exists():  # it was interrupted
         overrides.append("resume=true")
     title = f"fine-tune for at most {seconds:.0f} s"
     return Phase(name="train", title=title, verb="train", overrides=[*overrides, *cfg.train])
 
 
 def _deploy(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
-    overrides = ["robot=sim", f"policy={_quoted(work / 'train')}", f"seconds={cfg.robot_seconds:g}"]
+    overrides = [
+        "robot=sim",
+        f"policy={work / CHECKPOINT}",
+        f"seconds={cfg.robot_seconds:g}",
+    ]
     title = f"drive the arm in real time for {cfg.robot_seconds:g} s"
     return Phase(
         name="deploy",
@@ -203,6 +210,9 @@ def _print_heading(number: int, title: str, *, is_done: bool) -> None:
     get_console().rule(f"[bold]{number} of 5[/bold]  {title}{state}", align="left")
 
 
-def _quoted(path: Path) -> str:
-    """Returns a path as an override's value: quoted, for it may hold blanks and commas."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+def _value(path: Path) -> str:
+    """Returns a path as an override's value: in quotes where it holds what Hydra's grammar would take apart."""
+    text = str(path)
+    if re.fullmatch(r"[\w./-]+", text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

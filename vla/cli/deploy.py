@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from envs.config import EnvConfig
-from policies.config import Ensemble, PolicyConfig
+from policies.config import Ensemble, PolicyConfig, PolicyKind
+from vla.cli import build
 from vla.control.config import ControlConfig
 from vla.control.policy_side import FaultConfig
 from vla.errors import ConfigError
@@ -30,14 +31,18 @@ class DeployConfig:
     """One run of a policy on a robot."""
 
     robot: RobotConfig = field(default_factory=RobotConfig)  # what is driven
-    env: EnvConfig = field(default_factory=EnvConfig)  # what stands on the table of a simulated robot
+    env: EnvConfig = field(
+        default_factory=EnvConfig
+    )  # what stands on the table of a simulated robot
     policy: PolicyConfig = field(default_factory=PolicyConfig)  # who acts
     control: ControlConfig = field(default_factory=ControlConfig)  # servo rate, scheduling, safety
     faults: FaultConfig = field(default_factory=FaultConfig)  # trouble to inject
     seconds: float = 60.0  # how long to drive; episodes follow one another until then
     seed: int = 2_000_000  # of the first episode; the next ones count on from it
     instruction: str = ""  # these words instead of the task's own
-    episode_seconds: float | None = None  # longest episode; null = twice what the task's steps take at the policy rate
+    episode_seconds: float | None = (
+        None  # longest episode; null = twice what the task's steps take at the policy rate
+    )
     time: Time = Time.REAL  # real: wall clock; simulated: one process, reproducible
     simulated_latency_ms: float = 40.0  # time from observation to chunk (time=simulated)
     save_video: bool = True  # film the drive afterwards: video.mp4
@@ -48,21 +53,33 @@ class DeployConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive; got {getattr(self, name)}")
         if self.episode_seconds is not None and self.episode_seconds <= 0:
-            raise ConfigError(f"episode_seconds must be positive or null; got {self.episode_seconds}")
+            raise ConfigError(
+                f"episode_seconds must be positive or null; got {self.episode_seconds}"
+            )
         if self.simulated_latency_ms < 0:
-            raise ConfigError(f"simulated_latency_ms must be 0 or more; got {self.simulated_latency_ms}")
+            raise ConfigError(
+                f"simulated_latency_ms must be 0 or more; got {self.simulated_latency_ms}"
+            )
         if self.policy.ensemble is not Ensemble.NONE:
             raise ConfigError(
                 "policy.ensemble averages over every policy step, but here chunks come when they come; use policy.ensemble=none"
             )
         if self.time is Time.SIMULATED and self.faults.kill_policy_at_s:
-            raise ConfigError("faults.kill_policy_at_s needs a policy process of its own; use time=real")
+            raise ConfigError(
+                "faults.kill_policy_at_s needs a policy process of its own; use time=real"
+            )
 
 
 def run(cfg: DeployConfig, directory: Path) -> dict[str, Any]:
     """Drives, prints the report and returns the summary; the exit status is 1 when the policy process did not survive."""
     from vla.cli import deploy_report
 
+    if (
+        cfg.policy.kind is PolicyKind.CHECKPOINT
+    ):  # a wrong path is found here, before processes start
+        cfg = replace(
+            cfg, policy=replace(cfg.policy, path=str(build.find_checkpoint(cfg.policy.path)))
+        )
     if cfg.time is Time.SIMULATED:
         from vla.cli.deploy_workers import drive_simulated
 

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from policies.config import PolicyKind
 from vla.cli.deploy import DeployConfig
 from vla.control.board import Word
 from vla.control.clock import Clock, MonotonicClock, SimulatedClock
@@ -21,11 +23,14 @@ from vla.control.log import TickLog
 from vla.control.loop import ControlLoop, build_scheduler
 from vla.control.messages import Links, SharedLinks
 from vla.control.policy_side import Lockstep, PolicySide
-from vla.control.realtime import be_nice, enter_realtime, split_cores
-from vla.errors import RobotError, VlaError
+from vla.control.realtime import be_nice, enter_realtime, leave_realtime, split_cores
+from vla.errors import VlaError
 from vla.robots.config import RobotKind
 from vla.robots.sim import TABLETOP_PANDA, SimRobot
 from vla.types import END_EFFECTOR_DELTA_7D
+
+if TYPE_CHECKING:
+    from vla.cli.deploy_player import TabletopPlayer
 
 TICKS_FILE = "ticks.npz"
 _POLICY_NICENESS = 10
@@ -55,7 +60,9 @@ def build_links(cfg: DeployConfig) -> SharedLinks:
     """Returns new links in shared memory for the robot of `cfg`."""
     match cfg.robot.kind:
         case RobotKind.SIM:
-            return SharedLinks(SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D)
+            return SharedLinks(
+                SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D
+            )
 
 
 def control_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, directory: Path) -> None:
@@ -69,14 +76,16 @@ def control_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, direc
             if links.board[Word.STOP] or is_abandoned():
                 return
             clock.sleep_until(clock.now() + _POLL_S)
+        loop.warm_up()
         granted = enter_realtime(cfg.control.realtime)
-        pipe.send(("granted", granted.warning))
+        _tell(pipe, "granted", granted.warning)
         try:
             loop.run(cfg.seconds, is_abandoned)
         finally:
-            _save(log, directory)
+            leave_realtime()
+            log.save(directory / TICKS_FILE)
         facts = {**_control_facts(loop, log), "realtime": asdict(granted)}
-        pipe.send(("facts", {**facts, "torch_loaded": "torch" in sys.modules}))
+        _tell(pipe, "facts", {**facts, "torch_loaded": "torch" in sys.modules})
 
 
 def policy_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, directory: Path) -> None:
@@ -85,14 +94,13 @@ def policy_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, direct
     with _reporting(pipe):
         is_abandoned = _parent_is_gone()
         _, cores = split_cores()
-        be_nice(_POLICY_NICENESS, cores)
-        _limit_torch_threads(len(cores))
-        player = _build_player(cfg)
+        be_nice(_POLICY_NICENESS, cores if cfg.control.realtime.pin_cores else None)
+        player = _build_player(cfg, num_threads=len(cores))
         side = PolicySide(player, links, cfg.faults, MonotonicClock())
         player.warm_up()
         side.start()
         side.run(is_abandoned)
-        pipe.send(("facts", _policy_facts(player, side, directory)))
+        _tell(pipe, "facts", _policy_facts(player, side, directory))
         if cfg.save_video and not is_abandoned():
             player.film(directory / "video.mp4")
         player.close()
@@ -100,7 +108,9 @@ def policy_main(cfg: DeployConfig, shared: SharedLinks, pipe: Connection, direct
 
 def drive_simulated(cfg: DeployConfig, directory: Path) -> Ended:
     """Drives in this process on a simulated clock: the same settings give the same run."""
-    links = Links.in_process(SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D)
+    links = Links.in_process(
+        SimRobot.scene_layout(), SimRobot.snapshot_layout(), END_EFFECTOR_DELTA_7D
+    )
     links.board[Word.POLICY_ALIVE] = 1
     clock = SimulatedClock()
     loop, log = _build_loop(cfg, links, clock)
@@ -111,7 +121,7 @@ def drive_simulated(cfg: DeployConfig, directory: Path) -> Ended:
         loop.take_scene()
         lockstep = Lockstep(side, links, clock, 1e-3 * cfg.simulated_latency_ms)
         loop.run(cfg.seconds, lambda: False, lockstep.after_tick)
-        _save(log, directory)
+        log.save(directory / TICKS_FILE)
         if cfg.save_video:
             player.film(directory / "video.mp4")
     finally:
@@ -149,9 +159,13 @@ def _build_robot(cfg: DeployConfig) -> SimRobot:
             return SimRobot(arm, cfg.control.period_s, margin_rad=margin)
 
 
-def _build_player(cfg: DeployConfig) -> Any:
+def _build_player(cfg: DeployConfig, num_threads: int | None = None) -> TabletopPlayer:
     from vla.cli.deploy_player import TabletopPlayer
 
+    if num_threads and cfg.policy.kind is PolicyKind.CHECKPOINT:
+        import torch
+
+        torch.set_num_threads(num_threads)
     return TabletopPlayer(cfg)
 
 
@@ -159,43 +173,33 @@ def _control_facts(loop: ControlLoop, log: TickLog) -> dict[str, Any]:
     return {**log.hold_facts(), "safety": asdict(loop.safety.counts), "num_ticks": log.num_ticks}
 
 
-def _policy_facts(player: Any, side: PolicySide, directory: Path) -> dict[str, Any]:
+def _policy_facts(player: TabletopPlayer, side: PolicySide, directory: Path) -> dict[str, Any]:
     episodes = [asdict(episode) for episode in player.episodes]
     lines = "".join(json.dumps(episode) + "\n" for episode in episodes)
     (directory / "episodes.jsonl").write_text(lines, encoding="utf-8")
     return {"episodes": episodes, "answer_times_s": side.answer_times_s}
 
 
-def _save(log: TickLog, directory: Path) -> None:
-    log.save(directory / TICKS_FILE)
-
-
-class _reporting:  # noqa: N801: reads as the statement it is
+@contextmanager
+def _reporting(pipe: Connection) -> Iterator[None]:
     """Sends what goes wrong inside to the supervisor, and ends the process with status 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
+    try:
+        yield
+    except VlaError as error:
+        _tell(pipe, "refused", error)
+        raise SystemExit(1) from None
+    except Exception as error:
+        _tell(pipe, "crashed", f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise SystemExit(1) from None
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
 
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, VlaError):
-            self._pipe.send(("refused", error))
-        elif error is not None:
-            line = f"{type(error).__name__}: {error}"
-            self._pipe.send(("crashed", line, "".join(traceback.format_exception(error))))
-        if error is not None:
-            self._pipe.close()
-            os._exit(1)
+def _tell(pipe: Connection, *message: object) -> None:
+    """Sends a message to the supervisor; one that is gone cannot be told."""
+    with suppress(BrokenPipeError):
+        pipe.send(message)
 
 
 def _parent_is_gone() -> Callable[[], bool]:
     parent = os.getppid()
     return lambda: os.getppid() != parent
-
-
-def _limit_torch_threads(num_cores: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, num_cores))

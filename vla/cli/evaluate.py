@@ -62,6 +62,7 @@ def run(cfg: EvalConfig, directory: Path) -> dict[str, Any]:
     from vla.cli.convert import to_plain
     from vla.evaluation.report import summarize, table
 
+    cfg = _with_checkpoint(cfg)
     episodes = evaluate(cfg, directory)
     summary = summarize(episodes)
     print(table(summary))
@@ -78,8 +79,6 @@ def evaluate(cfg: EvalConfig, directory: Path) -> list[Episode]:
     from vla.evaluation import pool
 
     policy = cfg.policy
-    if policy.kind is PolicyKind.CHECKPOINT:  # a wrong path is found here, before processes start
-        policy = replace(policy, path=str(build.find_checkpoint(policy.path)))
     frames_directory = directory / ".frames"
     job = pool.Job(
         make_env=partial(build.build_env, cfg.env),
@@ -104,6 +103,24 @@ def evaluate(cfg: EvalConfig, directory: Path) -> list[Episode]:
     finally:
         shutil.rmtree(frames_directory, ignore_errors=True)
     return episodes
+
+
+def _with_checkpoint(cfg: EvalConfig) -> EvalConfig:
+    """Returns `cfg` with the checkpoint's own directory; a wrong or damaged one is refused before processes start."""
+    if cfg.policy.kind is not PolicyKind.CHECKPOINT:
+        return cfg
+    directory = build.find_checkpoint(cfg.policy.path)
+    from vla.checkpoints import native
+
+    size = native.read_config(directory)["image_size"]
+    if size != cfg.env.image_size:
+        logger.warning(
+            "pictures of %d px are resized to the %d px the policy was trained with; env.image_size=%d renders them so",
+            cfg.env.image_size,
+            size,
+            size,
+        )
+    return replace(cfg, policy=replace(cfg.policy, path=str(directory)))
 
 
 @contextmanager

@@ -143,6 +143,8 @@ def _value_text(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(_value_text(item) for item in value) + "]"
     return "required" if value == REQUIRED else repr(value) if value == "" else str(value)
 
 

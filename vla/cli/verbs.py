@@ -61,8 +61,8 @@ VERBS: dict[str, Verb] = {
     "bench": Verb(
         module="vla.cli.bench",
         config_name="bench",
-        summary="measure latency and throughput on this machine",
-        examples=("vla bench latency policy=tiny",),
+        summary="measure what a policy or the simulation costs on this machine",
+        examples=("vla bench policy checkpoint=tiny", "vla bench env env.image_size=96"),
         positional="name",
     ),
     "demo": Verb(

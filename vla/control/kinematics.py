@@ -66,6 +66,10 @@ class ArmKinematics:
         self._jacobian = np.zeros((6, model.nv))
         self._damping = _DAMPING**2 * np.eye(6)
 
+    def renew(self, model: Any) -> None:
+        """Takes over a model that differs from the last one in values only, not in its parts."""
+        self._model = model
+
     def pose(self, joints: Vector) -> Pose:
         """Returns the tool pose for `joints` (joints,) rad."""
         self._forward(joints)

@@ -53,13 +53,8 @@ class ControlLoop:
     ) -> None:
         self._spec = END_EFFECTOR_DELTA_7D
         period_s, max_age_s = config.period_s, 1e-3 * config.max_action_age_ms
-        self._robot, self._config, self._links, self._clock, self._log = (
-            robot,
-            config,
-            links,
-            clock,
-            log,
-        )
+        self._robot, self._config, self._links = robot, config, links
+        self._clock, self._log = clock, log
         # An action goes on for one action period after it began; two ticks are for the grid they fall on.
         running_age_s = max_age_s + self._spec.dt_s + 2 * period_s
         self.safety = Safety(config.safety, robot.limits, workspace, period_s, running_age_s)
@@ -79,11 +74,6 @@ class ControlLoop:
         self._goal: Vector = np.full(3, np.nan)  # of the tool, m
         self._answered_stops = self._answered_resets = 0.0
 
-    @property
-    def is_ready(self) -> bool:
-        """True once the first episode has begun."""
-        return self._kinematics is not None
-
     def run(
         self,
         seconds: float,
@@ -95,18 +85,15 @@ class ControlLoop:
         `after_tick` is for a simulated clock, where whatever else happens must happen between ticks.
         """
         deadlines = Deadlines(self._clock, self._config.period_s)
-        num_ticks = round(seconds * self._config.servo_hz)
-        last = num_ticks
+        num_ticks = last = round(seconds * self._config.servo_hz)
+        self._scheduler.reset(self._clock.now())
         try:
             while True:
                 tick = deadlines.wait()
-                if not self._is_finishing and (
-                    tick.index >= num_ticks or self._links.board[Word.STOP] or is_abandoned()
-                ):
-                    self._is_finishing, last = (
-                        True,
-                        tick.index + round(_LONGEST_STOP_S * self._config.servo_hz),
-                    )
+                is_asked_to_stop = bool(self._links.board[Word.STOP]) or is_abandoned()
+                if not self._is_finishing and (tick.index >= num_ticks or is_asked_to_stop):
+                    self._is_finishing = True
+                    last = tick.index + round(_LONGEST_STOP_S * self._config.servo_hz)
                 if self._is_finishing and (self.safety.is_at_rest or tick.index >= last):
                     break
                 self.tick(tick)
@@ -114,6 +101,12 @@ class ControlLoop:
                     after_tick()
         finally:
             self._robot.hold()
+
+    def warm_up(self) -> None:
+        """Calculates once what an action needs, before deadlines count: linear algebra allocates on its first call."""
+        joints = self.safety.limiter.joints
+        self._arm.solve(joints + 0.01, leashed(self._tool, self._tool, 0.0, 0.0))
+        self._trajectory.begin(joints, np.zeros_like(joints), joints, None)
 
     def take_scene(self) -> bool:
         """Begins a new episode when the policy's side has published one; returns whether it did."""
@@ -171,10 +164,8 @@ class ControlLoop:
             )
 
     def _answer_board(self) -> None:
-        stops, resets = (
-            self._links.board[Word.EMERGENCY_STOP],
-            self._links.board[Word.EMERGENCY_RESET],
-        )
+        board = self._links.board
+        stops, resets = board[Word.EMERGENCY_STOP], board[Word.EMERGENCY_RESET]
         if stops > self._answered_stops:
             self.safety.emergency_stop("the emergency stop was pressed; it stays until it is reset")
         elif resets > self._answered_resets:

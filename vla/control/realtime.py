@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -61,19 +62,26 @@ def enter_realtime(config: RealtimeConfig) -> Granted:
     if not config.enabled:
         return Granted()
     refused: list[str] = []
-    core = _pin(refused) if config.pin_cores else None
     locked = _lock_memory(refused)
     fifo = _fifo(config.priority, refused)
+    # Without priority a core of one's own means waiting for whoever else is put there.
+    core = _pin(refused) if config.pin_cores and fifo else None
     return Granted(fifo=fifo, memory_locked=locked, core=core, refused=tuple(refused))
 
 
-def be_nice(niceness: int, cores: set[int]) -> None:
-    """Puts the policy process behind the control process and on its own cores; quietly keeps what is not permitted."""
-    try:
+def leave_realtime() -> None:
+    """Makes this an ordinary process again, e.g. to write files when the loop is over."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    gc.enable()
+
+
+def be_nice(niceness: int, cores: set[int] | None) -> None:
+    """Puts the policy process behind the control process and, if given, on its own cores, as far as permitted."""
+    with contextlib.suppress(OSError, AttributeError):
         os.nice(niceness)
-        os.sched_setaffinity(0, cores)
-    except (OSError, AttributeError):
-        return
+        if cores:
+            os.sched_setaffinity(0, cores)
 
 
 def _pin(refused: list[str]) -> int | None:

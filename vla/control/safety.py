@@ -21,6 +21,9 @@ from vla.errors import ConfigError
 from vla.types import ActionSpec, FloatArray
 
 
+_AT_REST_M = 1e-5  # a tool that goes further than this in a tick is moving
+
+
 class Check(Enum):
     """Why the arm is held or a command refused; the value is the key in summary.json."""
 
@@ -266,7 +269,9 @@ class Safety:
 
     def _check_workspace(self, tool_position: Vector) -> Breach | None:
         axis, excess_m, bound_m = self._workspace.excess(tool_position)
-        is_leaving = excess_m > self._config.workspace_slack_m and excess_m >= self._excess_m
+        is_leaving = (
+            excess_m > self._config.workspace_slack_m and excess_m > self._excess_m + _AT_REST_M
+        )
         self._excess_m = excess_m
         if not is_leaving:
             return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
@@ -62,7 +62,9 @@ class BatchConfig:
 
     weights: list[float] | None = None  # passes per epoch over each dataset; null is one each
     val_fraction: float = 0.05  # share of scenes held out for validation
-    train_past_end: bool = True  # learn to rest after an episode's end; false leaves those actions out of the loss
+    train_past_end: bool = (
+        True  # learn to rest after an episode's end; false leaves those actions out of the loss
+    )
     jitter: ColorJitterConfig | None = None  # colours only, training only
 
 
@@ -98,7 +100,9 @@ class Batches:
     ) -> None:
         cfg = cfg or BatchConfig()
         if not frames or chunk_length < 1 or batch_size < 1:
-            raise ConfigError("batches need at least one dataset, chunk_length >= 1 and batch_size >= 1")
+            raise ConfigError(
+                "batches need at least one dataset, chunk_length >= 1 and batch_size >= 1"
+            )
         _check_alike(frames)
         self._frames, self._cfg, self._seed = list(frames), cfg, seed
         self.batch_size, self.chunk_length, self.split = batch_size, chunk_length, split
@@ -107,7 +111,9 @@ class Batches:
         self._bins = ActionBins.encode(action_statistics.normalize(self._actions)).astype(np.uint8)
         self._state = state_statistics.normalize(np.concatenate([f.state for f in frames]))
         self._grounding = _grounding(frames)
-        self._ends = np.concatenate([f.episode_ends[f.episode_index] + o for f, o in self._with_offsets()])
+        self._ends = np.concatenate(
+            [f.episode_ends[f.episode_index] + o for f, o in self._with_offsets()]
+        )
         self._is_relative = np.asarray(spec.is_relative)
         rest = np.zeros((1, spec.width), np.float32)
         self._rest_bins = ActionBins.encode(action_statistics.normalize(rest)).astype(np.uint8)
@@ -134,41 +140,27 @@ class Batches:
         batch = self._gather(samples)
         jitter = self._cfg.jitter
         if jitter is not None and jitter.is_on and self.split is Split.TRAIN:
-            generator = torch.Generator().manual_seed(hash((self._seed, step)) & 0x7FFFFFFFFFFFFFFF)
+            generator = torch.Generator().manual_seed(self._jitter_seed(step))
             batch.images = jitter_colors(batch.images, jitter, generator)
         return batch
 
     def prefetch(self, start_step: int, end_step: int, depth: int = 3) -> Iterator[TrainBatch]:
-        """Yields the batches of start_step .. end_step - 1 in order, up to `depth` made ahead by one thread."""
-        ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(depth)
-        stop = threading.Event()
+        """Yields the batches of start_step .. end_step - 1 in order, `depth` ahead, made by one thread."""
+        with ThreadPoolExecutor(1, "batches") as maker:
+            ready: deque[Future[TrainBatch]] = deque()
+            try:
+                for step in range(start_step, end_step):
+                    ready.append(maker.submit(self.at, step))
+                    if len(ready) > depth:
+                        yield ready.popleft().result()
+                while ready:
+                    yield ready.popleft().result()
+            finally:
+                for batch in ready:
+                    batch.cancel()
 
-        def make() -> None:
-            for step in range(start_step, end_step):
-                try:
-                    made: TrainBatch | BaseException = self.at(step)
-                except BaseException as error:  # handed to the consumer, who raises it
-                    made = error
-                while not stop.is_set():
-                    try:
-                        ready.put(made, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if stop.is_set() or isinstance(made, BaseException):
-                    return
-
-        maker = threading.Thread(target=make, name="batches", daemon=True)
-        maker.start()
-        try:
-            for _ in range(start_step, end_step):
-                made = ready.get()
-                if isinstance(made, BaseException):
-                    raise made
-                yield made
-        finally:
-            stop.set()
-            maker.join()
+    def _jitter_seed(self, step: int) -> int:
+        return int(np.random.SeedSequence((self._seed, 3, step)).generate_state(1)[0])
 
     def _gather(self, samples: NDArray[np.int64]) -> TrainBatch:
         rows = samples[:, None] + np.arange(self.chunk_length)
@@ -208,7 +200,7 @@ class Batches:
         return list(zip(self._frames, self._offsets[:-1].tolist(), strict=True))
 
     def _pools(self) -> list[NDArray[np.int64]]:
-        """Returns the frame numbers of this split for each dataset; datasets too small to share are trained on whole."""
+        """Returns the frame numbers of this split for each dataset."""
         pools = []
         for frames, offset in self._with_offsets():
             held_out = split_episodes(frames.scene, self._cfg.val_fraction, self._seed)
@@ -225,16 +217,25 @@ class Batches:
 def _check_alike(frames: Sequence[Frames]) -> None:
     def shape(f: Frames) -> dict[str, object]:
         sizes = {camera: images.shape[1:] for camera, images in f.images.items()}
-        return {"pictures": sizes, "action": f.actions.shape[1], "state": f.state.shape[1], "fps": f.fps}
+        return {
+            "pictures": sizes,
+            "action": f.actions.shape[1],
+            "state": f.state.shape[1],
+            "fps": f.fps,
+        }
 
     first = shape(frames[0])
     sizes = set(map(str, first["pictures"].values()))  # type: ignore[attr-defined]
     if len(sizes) != 1:
-        raise DatasetError(f"{frames[0].root}: cameras differ in size ({first['pictures']}); open it with image_size=")
+        raise DatasetError(
+            f"{frames[0].root}: cameras differ in size ({first['pictures']}); open it with image_size="
+        )
     for other in frames[1:]:
         for name, value in shape(other).items():
             if value != first[name]:
-                raise DatasetError(f"{other.root} has {name} {value}, {frames[0].root} has {first[name]}; they cannot be mixed")
+                raise DatasetError(
+                    f"{other.root} has {name} {value}, {frames[0].root} has {first[name]}; they cannot be mixed"
+                )
 
 
 def _grounding(frames: Sequence[Frames]) -> NDArray[np.float32] | None:
@@ -253,5 +254,7 @@ def _tokenize(
     ids, valid = tokenizer(tasks)
     longest = int(valid.sum(axis=1).max())
     ids, valid = ids[:, :longest], valid[:, :longest]
-    rows = np.concatenate([f.task_index + first for f, first in zip(frames, first_rows[:-1], strict=True)])
+    rows = np.concatenate(
+        [f.task_index + first for f, first in zip(frames, first_rows[:-1], strict=True)]
+    )
     return rows, ids, valid

@@ -24,14 +24,25 @@ _COLUMNS = 4
 def write_contact_sheet(root: Path, path: Path, *, num_episodes: int = 24) -> None:
     """Writes a PNG with the first frame of every camera and the instruction of the first `num_episodes` episodes."""
     info = read_info(root)
-    cameras = [key for key, feature in info["features"].items() if key.startswith(IMAGE_PREFIX) and len(feature["shape"]) == 3]
+    cameras = [
+        key
+        for key, feature in info["features"].items()
+        if key.startswith(IMAGE_PREFIX) and len(feature["shape"]) == 3
+    ]
     columns = ["episode_index", "tasks", "dataset_from_index", "dataset_to_index"]
-    episodes = [row for file in episode_files(root) for row in pq.read_table(file, columns=columns).to_pylist()]
+    episodes = [
+        row
+        for file in episode_files(root)
+        for row in pq.read_table(file, columns=columns).to_pylist()
+    ]
     episodes = episodes[:num_episodes]
     starts = [row["dataset_from_index"] for row in episodes]
     ends = [row["dataset_to_index"] for row in episodes]
     sizes = {key: picture_size(info["features"][key]) for key in cameras}
-    views = [PictureSource(root, info, key, (ends[-1], *sizes[key]), ends).pick(starts) for key in cameras]
+    views = [
+        PictureSource(root, info, key, (ends[-1], *sizes[key]), ends).pick(starts)
+        for key in cameras
+    ]
     captions = [f"{row['episode_index']}: {row['tasks'][0]}" for row in episodes]
     tiles = [_tile([view[i] for view in views], caption) for i, caption in enumerate(captions)]
     with replacing(path) as temporary:
@@ -43,7 +54,9 @@ def _tile(pictures: Sequence[ImageArray], caption: str) -> Image.Image:
     tile = Image.new("RGB", (strip.width, strip.height + _CAPTION_PX), "white")
     tile.paste(strip, (0, 0))
     lines = textwrap.wrap(caption, max(12, strip.width // 6))[:2]
-    ImageDraw.Draw(tile).text((2, strip.height + 1), "\n".join(lines), "black", ImageFont.load_default(11))
+    ImageDraw.Draw(tile).text(
+        (2, strip.height + 1), "\n".join(lines), "black", ImageFont.load_default(11)
+    )
     return tile
 
 

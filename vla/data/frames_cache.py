@@ -39,7 +39,12 @@ class PictureSource:
     """
 
     def __init__(
-        self, root: Path, info: dict[str, Any], key: str, shape: tuple[int, int, int], episode_ends: Sequence[int]
+        self,
+        root: Path,
+        info: dict[str, Any],
+        key: str,
+        shape: tuple[int, int, int],
+        episode_ends: Sequence[int],
     ) -> None:
         self.root, self.key, self.shape = root, key, shape
         self._info = info
@@ -91,7 +96,12 @@ class PictureSource:
 
     def _decode_into(self, images: ImageArray) -> None:
         decode = self._from_video if self._is_video else self._from_parquet
-        columns = (TextColumn("decoding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("decoding {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns) as progress:
             task = progress.add_task(self.key, total=len(images))
             done = decode(images, lambda count: progress.advance(task, count))
@@ -136,7 +146,9 @@ class PictureSource:
                     break
                 if times[position] < seconds - half_frame_s:
                     missing = f"{path.name} has no frame at {times[position]:.3f} s"
-                    raise DatasetError(f"{self._place(rows[position])}: {missing}; remove that episode")
+                    raise DatasetError(
+                        f"{self._place(rows[position])}: {missing}; remove that episode"
+                    )
                 if times[position] <= seconds + half_frame_s:
                     yield rows[position], _resized(Image.fromarray(picture), self._size)
                     position += 1
@@ -147,12 +159,21 @@ class PictureSource:
     def _video_plan(self) -> Iterator[tuple[Path, list[int], list[float]]]:
         """Yields each mp4 file with the rows it shows and their seconds within it, in the order of time."""
         prefix = f"videos/{self.key}/"
-        columns = ["episode_index", *(prefix + name for name in ("chunk_index", "file_index", "from_timestamp"))]
-        entries = [row for path in episode_files(self.root) for row in pq.read_table(path, columns=columns).to_pylist()]
+        columns = [
+            "episode_index",
+            *(prefix + name for name in ("chunk_index", "file_index", "from_timestamp")),
+        ]
+        entries = [
+            row
+            for path in episode_files(self.root)
+            for row in pq.read_table(path, columns=columns).to_pylist()
+        ]
         files: dict[tuple[int, int], list[tuple[float, int]]] = {}
         for row in entries[: len(self._ends)]:
             place = (row[prefix + "chunk_index"], row[prefix + "file_index"])
-            files.setdefault(place, []).append((row[prefix + "from_timestamp"], row["episode_index"]))
+            files.setdefault(place, []).append(
+                (row[prefix + "from_timestamp"], row["episode_index"])
+            )
         template = self._info.get("video_path") or VIDEO_PATH
         for (chunk, number), episodes in sorted(files.items()):
             rows: list[int] = []
@@ -161,7 +182,12 @@ class PictureSource:
                 first, end = self._ends[episode - 1] if episode else 0, self._ends[episode]
                 rows += range(first, end)
                 times += [start_s + i / self._info["fps"] for i in range(end - first)]
-            yield self.root / template.format(video_key=self.key, chunk_index=chunk, file_index=number), rows, times
+            yield (
+                self.root
+                / template.format(video_key=self.key, chunk_index=chunk, file_index=number),
+                rows,
+                times,
+            )
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -169,7 +195,9 @@ class PictureSource:
 
     def _checked(self, picture: ImageArray | None, row: int) -> ImageArray:
         if picture is None:
-            raise DatasetError(f"{self._place(row)}: {self.key} cannot be decoded; remove that episode")
+            raise DatasetError(
+                f"{self._place(row)}: {self.key} cannot be decoded; remove that episode"
+            )
         return picture
 
     def _place(self, row: int) -> str:
@@ -186,10 +214,14 @@ class PictureSource:
         fingerprint = hashlib.sha256(repr((_VERSION, self.key, self.shape)).encode())
         for path in self._files():
             status = path.stat()
-            fingerprint.update(f"{path.relative_to(self.root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            fingerprint.update(
+                f"{path.relative_to(self.root)} {status.st_size} {status.st_mtime_ns}\n".encode()
+            )
         folder = self.root / _FOLDER
         if not os.access(folder if folder.exists() else self.root, os.W_OK):
-            folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vla" / "frames"
+            folder = (
+                Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vla" / "frames"
+            )
         return folder / f"{self._cache_prefix()}{fingerprint.hexdigest()[:16]}.u8"
 
     def _cache_prefix(self) -> str:

@@ -42,11 +42,17 @@ def jitter_colors(images: Tensor, cfg: ColorJitterConfig, generator: torch.Gener
     def factor(amount: float) -> Tensor:
         return 1.0 + amount * (2.0 * torch.rand(count, 1, 1, generator=generator) - 1.0)
 
-    brightness, contrast, saturation = factor(cfg.brightness), factor(cfg.contrast), factor(cfg.saturation)
+    brightness, contrast, saturation = (
+        factor(cfg.brightness),
+        factor(cfg.contrast),
+        factor(cfg.saturation),
+    )
     luma = torch.tensor(_LUMA)
     grey = torch.ones(3, 1) * luma  # every channel becomes the pixel's grey
     matrix = brightness * contrast * (saturation * torch.eye(3) + (1.0 - saturation) * grey)
     flat = pictures.flatten(-2).float()
     mean_grey = (luma @ flat.mean(-1).T).view(count, 1, 1) * brightness
-    moved = torch.baddbmm((1.0 - contrast) * mean_grey + 0.5, matrix, flat)  # + 0.5: rounding, not truncation
+    moved = torch.baddbmm(
+        (1.0 - contrast) * mean_grey + 0.5, matrix, flat
+    )  # + 0.5: rounding, not truncation
     return moved.clamp_(0, 255).to(torch.uint8).view(images.shape)

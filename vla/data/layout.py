@@ -1,4 +1,7 @@
-"""What a LeRobotDataset v3 holds and where: features, file names, `meta/info.json` (lerobot 0.6.1, datasets/utils.py)."""
+"""What a LeRobotDataset v3 holds and where: features, file names, `meta/info.json`.
+
+Source: lerobot 0.6.1, datasets/utils.py and datasets/feature_utils.py.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class DatasetLayout:
 
     Attributes:
         cameras: camera name to (height, width).
-        vectors: feature name to the names of its numbers, e.g. {"action": ("dx", ...)}.
+        vectors: feature name to the names of its numbers, two or more, e.g. {"action": ("dx", ...)}.
     """
 
     fps: int
@@ -66,12 +69,12 @@ class DatasetLayout:
     def for_embodiment(
         cls, embodiment: Embodiment, image_size: int, *, storage: ImageStorage = ImageStorage.IMAGE
     ) -> DatasetLayout:
-        """Returns the layout that `vla collect` writes: square pictures, state, label, executed action and grounding."""
+        """Returns what `vla collect` writes: square pictures, state, label, executed action, grounding."""
         action = embodiment.action_spec.names
         return cls(
             fps=round(embodiment.action_spec.rate_hz),
             robot_type=embodiment.name,
-            cameras={name: (image_size, image_size) for name in embodiment.camera_names},
+            cameras=dict.fromkeys(embodiment.camera_names, (image_size, image_size)),
             vectors={
                 STATE: embodiment.state_spec.names,
                 ACTION: action,
@@ -90,33 +93,42 @@ class DatasetLayout:
         """Returns `features` of `meta/info.json`."""
         pictures: dict[str, dict[str, Any]] = {}
         for name, (height, width) in self.cameras.items():
-            picture = {"dtype": self.storage.value, "shape": [height, width, 3], "names": ["height", "width", "channels"]}
+            picture = {
+                "dtype": self.storage.value,
+                "shape": [height, width, 3],
+                "names": ["height", "width", "channels"],
+            }
             pictures[IMAGE_PREFIX + name] = picture
         numbers = {
-            key: {"dtype": "float32", "shape": [len(names)], "names": list(names)} for key, names in self.vectors.items()
+            key: {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+            for key, names in self.vectors.items()
         }
-        indices = {key: {"dtype": str(_numpy_name(kind)), "shape": [1], "names": None} for key, kind in INDEX_COLUMNS.items()}
+        indices = {
+            key: {"dtype": _numpy_name(kind), "shape": [1], "names": None}
+            for key, kind in INDEX_COLUMNS.items()
+        }
         return pictures | numbers | indices
 
     def arrow_schema(self) -> pa.Schema:
-        """Returns the schema of a data file, with the metadata by which `datasets` recognises pictures."""
-        fields, described = [], {}
+        """Returns the schema of a data file, with the metadata by which `datasets` knows pictures."""
+        picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        columns: dict[str, tuple[pa.DataType, dict[str, Any]]] = {}
         if self.storage is ImageStorage.IMAGE:
-            for key in self.image_keys.values():
-                fields.append(pa.field(key, pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
-                described[key] = {"_type": "Image"}
+            columns |= {key: (picture, {"_type": "Image"}) for key in self.image_keys.values()}
+        number = {"dtype": "float32", "_type": "Value"}
         for key, names in self.vectors.items():
-            fields.append(pa.field(key, pa.list_(pa.float32(), len(names))))
-            number = {"dtype": "float32", "_type": "Value"}
-            described[key] = number if len(names) == 1 else {"feature": number, "length": len(names), "_type": "List"}
-            if len(names) == 1:
-                fields[-1] = pa.field(key, pa.float32())
+            described = {"feature": number, "length": len(names), "_type": "List"}
+            columns[key] = (pa.list_(pa.float32(), len(names)), described)
         for key, kind in INDEX_COLUMNS.items():
-            fields.append(pa.field(key, kind))
-            described[key] = {"dtype": _numpy_name(kind), "_type": "Value"}
-        return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+            columns[key] = (kind, {"dtype": _numpy_name(kind), "_type": "Value"})
+        features = {key: described for key, (_, described) in columns.items()}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        fields = [pa.field(key, kind) for key, (kind, _) in columns.items()]
+        return pa.schema(fields, metadata=metadata)
 
-    def info(self, *, episodes: int, frames: int, tasks: int, video_info: dict[str, Any] | None = None) -> dict[str, Any]:
+    def info(
+        self, *, episodes: int, frames: int, tasks: int, video_info: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Returns the content of `meta/info.json`."""
         features = self.features()
         for key in self.image_keys.values() if video_info else ():
@@ -142,11 +154,15 @@ def read_info(root: Path) -> dict[str, Any]:
     """Returns `meta/info.json`; raises DatasetError when `root` holds no LeRobotDataset v3."""
     path = root / INFO_PATH
     if not path.is_file():
-        raise DatasetError(f"no LeRobotDataset at {root} ({INFO_PATH} is absent); make one with `vla collect root={root}`")
+        raise DatasetError(
+            f"no LeRobotDataset at {root} ({INFO_PATH} is absent); make one with `vla collect root={root}`"
+        )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DatasetError(f"{path} is not JSON ({error}); restore it or collect the dataset again") from None
+        raise DatasetError(
+            f"{path} is not JSON ({error}); restore it or collect the dataset again"
+        ) from None
     version = info.get("codebase_version", "none")
     if not str(version).startswith("v3."):
         raise DatasetError(

@@ -17,8 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla.data.frames_cache import PictureSource, data_files
-from vla.data.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, TASKS_PATH, picture_size, read_info
+from vla.data.layout import (
+    ACTION,
+    ENVIRONMENT_STATE,
+    IMAGE_PREFIX,
+    STATE,
+    TASKS_PATH,
+    picture_size,
+    read_info,
+)
 from vla.data.manifest import read_manifest
+from vla.data.tables import column_array
 from vla.errors import DatasetError, unknown_name
 from vla.types import FloatArray, ImageArray
 
@@ -93,16 +102,31 @@ def open_frames(
     for name, width in ((ACTION, action_width), (STATE, state_width)):
         _check_width(root, features, name, width)
     has_grounding = ENVIRONMENT_STATE in features
-    wanted = [ACTION, STATE, *([ENVIRONMENT_STATE] if has_grounding else []), "episode_index", "frame_index", "task_index"]
+    wanted = [
+        ACTION,
+        STATE,
+        *([ENVIRONMENT_STATE] if has_grounding else []),
+        "episode_index",
+        "frame_index",
+        "task_index",
+    ]
     columns = _read_columns(root, wanted, int(info["total_frames"]))
-    episode_index, frame_index, task_index = (columns.pop(name)[:, 0].astype(np.int64) for name in wanted[-3:])
+    episode_index, frame_index, task_index = (
+        columns.pop(name)[:, 0].astype(np.int64) for name in wanted[-3:]
+    )
     ends = _episode_ends(root, episode_index, frame_index)
     for name, values in columns.items():
         _check_finite(root, name, values, episode_index, frame_index, _names(features[name]))
     images = {}
     for camera in cameras:
-        height, width = (image_size, image_size) if image_size else picture_size(features[IMAGE_PREFIX + camera])
-        source = PictureSource(root, info, IMAGE_PREFIX + camera, (len(task_index), height, width), ends.tolist())
+        height, width = (
+            (image_size, image_size)
+            if image_size
+            else picture_size(features[IMAGE_PREFIX + camera])
+        )
+        source = PictureSource(
+            root, info, IMAGE_PREFIX + camera, (len(task_index), height, width), ends.tolist()
+        )
         images[camera] = source.open(cache=cache)
     return Frames(
         root=root,
@@ -123,7 +147,11 @@ def open_frames(
 
 
 def _check_cameras(root: Path, features: dict[str, Any], cameras: Sequence[str]) -> None:
-    present = [key.removeprefix(IMAGE_PREFIX) for key, value in features.items() if value["dtype"] in ("image", "video")]
+    present = [
+        key.removeprefix(IMAGE_PREFIX)
+        for key, value in features.items()
+        if value["dtype"] in ("image", "video")
+    ]
     for camera in cameras:
         if camera not in present:
             raise DatasetError(f"{root}: {unknown_name('camera', camera, present)}")
@@ -136,7 +164,8 @@ def _check_width(root: Path, features: dict[str, Any], name: str, width: int | N
     if width is not None and found != width:
         listed = ", ".join(_names(features[name]))
         raise DatasetError(
-            f"{root}: {name} has {found} numbers ({listed}), the policy expects {width}; use another dataset or embodiment"
+            f"{root}: {name} has {found} numbers ({listed}), the policy expects {width}; "
+            "use another dataset or embodiment"
         )
 
 
@@ -145,18 +174,16 @@ def _read_columns(root: Path, names: list[str], num_frames: int) -> dict[str, ND
     try:
         tables = [pq.read_table(path, columns=names) for path in files]
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"cannot read the data of {root} ({str(error).splitlines()[0]}); restore it or collect again") from None
+        raise DatasetError(
+            f"cannot read the data of {root} ({str(error).splitlines()[0]}); restore it or collect again"
+        ) from None
     rows = sum(table.num_rows for table in tables)
     if rows < num_frames or not num_frames:
-        raise DatasetError(f"{root} holds {rows} frames, its meta/info.json says {num_frames}; restore it or collect again")
+        raise DatasetError(
+            f"{root} holds {rows} frames, its meta/info.json says {num_frames}; restore it or collect again"
+        )
     table = pa.concat_tables(tables).slice(0, num_frames)
-    return {name: _as_array(table.column(name).combine_chunks()) for name in names}
-
-
-def _as_array(column: pa.Array) -> NDArray[Any]:
-    is_list = pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)
-    flat = column.flatten() if is_list else column
-    return flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return {name: column_array(table.column(name)) for name in names}
 
 
 def _episode_ends(root: Path, episode_index: IntArray, frame_index: IntArray) -> IntArray:
@@ -167,14 +194,20 @@ def _episode_ends(root: Path, episode_index: IntArray, frame_index: IntArray) ->
     if len(wrong):
         row = wrong[0]
         raise DatasetError(
-            f"{root}, episode {episode_index[row]}: frame {frame_index[row]} stands where frame {expected[row]} belongs; "
+            f"{root}, episode {episode_index[row]}: frame {frame_index[row]} stands where frame "
+            f"{expected[row]} belongs; "
             "collect the dataset again"
         )
     return ends.astype(np.int64)
 
 
 def _check_finite(
-    root: Path, name: str, values: NDArray[Any], episode: IntArray, frame: IntArray, names: list[str]
+    root: Path,
+    name: str,
+    values: NDArray[Any],
+    episode: IntArray,
+    frame: IntArray,
+    names: list[str],
 ) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
@@ -191,7 +224,11 @@ def _names(feature: dict[str, Any]) -> list[str]:
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
     width = int(feature["shape"][0])
-    return [str(name) for name in names] if names and len(names) == width else [f"dimension {i}" for i in range(width)]
+    return (
+        [str(name) for name in names]
+        if names and len(names) == width
+        else [f"dimension {i}" for i in range(width)]
+    )
 
 
 def _read_tasks(root: Path, largest_index: int) -> list[str]:
@@ -201,7 +238,9 @@ def _read_tasks(root: Path, largest_index: int) -> list[str]:
         raise DatasetError(f"{root / TASKS_PATH} has no column 'task'; it has {sorted(table)}")
     tasks = dict(zip(table["task_index"], texts, strict=True))
     if largest_index not in tasks:
-        raise DatasetError(f"{root}: task {largest_index} has no text in {TASKS_PATH}; restore the file")
+        raise DatasetError(
+            f"{root}: task {largest_index} has no text in {TASKS_PATH}; restore the file"
+        )
     return [tasks.get(i, "") for i in range(max(tasks) + 1)]
 
 
@@ -210,4 +249,6 @@ def _scenes(root: Path, num_episodes: int) -> IntArray:
     if manifest is None:
         return np.arange(num_episodes, dtype=np.int64)
     entries = manifest.episodes[:num_episodes]
-    return np.array([entry["record"].get("scene", i) for i, entry in enumerate(entries)], dtype=np.int64)
+    return np.array(
+        [entry["record"].get("scene", i) for i, entry in enumerate(entries)], dtype=np.int64
+    )

@@ -54,7 +54,10 @@ class Manifest:
         if found is None and (root / INFO_PATH).exists():
             raise DatasetError(f"{root} holds a dataset of another writer; choose an empty root")
         if found is None:
-            new = cls(identity=identity, histograms={name: np.zeros((3, 256), np.int64) for name in layout.cameras})
+            new = cls(
+                identity=identity,
+                histograms={name: np.zeros((3, 256), np.int64) for name in layout.cameras},
+            )
             new.write(root)
             return new
         before, now = _flat(found.identity), _flat(identity)
@@ -69,20 +72,27 @@ class Manifest:
     def extended(self, staged: Sequence[StagedEpisode], rejected: dict[int, str]) -> Manifest:
         """Returns a copy that also holds the staged episodes."""
         grown = Manifest(**vars(self))
-        entries = [{"key": e.key, "num_frames": e.num_frames, "task": e.task, "record": e.record} for e in staged]
+        entries = [
+            {"key": e.key, "num_frames": e.num_frames, "task": e.task, "record": e.record}
+            for e in staged
+        ]
         grown.episodes = self.episodes + entries
         grown.rejected = self.rejected | rejected
         grown.tasks = list(dict.fromkeys(self.tasks + [episode.task for episode in staged]))
         grown.num_frames = self.num_frames + sum(episode.num_frames for episode in staged)
         grown.histograms = {
-            name: np.sum([counts, *(episode.histograms[name] for episode in staged)], axis=0, dtype=np.int64)
+            name: np.sum(
+                [counts, *(episode.histograms[name] for episode in staged)], axis=0, dtype=np.int64
+            )
             for name, counts in self.histograms.items()
         }
         return grown
 
     def write(self, root: Path) -> None:
         """Puts the manifest beside those of other sizes."""
-        values = asdict(self) | {"histograms": {name: counts.tolist() for name, counts in self.histograms.items()}}
+        values = asdict(self) | {
+            "histograms": {name: counts.tolist() for name, counts in self.histograms.items()}
+        }
         write_json(_path(root, len(self.episodes)), {"format": _FORMAT, **values}, indent=None)
 
     @staticmethod
@@ -101,9 +111,13 @@ def read_manifest(root: Path) -> Manifest | None:
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     if values.pop("format") != _FORMAT:
-        raise DatasetError(f"{path} was written by another version of vla; collect into another root")
+        raise DatasetError(
+            f"{path} was written by another version of vla; collect into another root"
+        )
     values["rejected"] = {int(key): reason for key, reason in values["rejected"].items()}
-    values["histograms"] = {name: np.asarray(rows, np.int64) for name, rows in values["histograms"].items()}
+    values["histograms"] = {
+        name: np.asarray(rows, np.int64) for name, rows in values["histograms"].items()
+    }
     return Manifest(**values)
 
 
@@ -115,5 +129,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested settings under dotted names, so that a difference can be named."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
     return flat

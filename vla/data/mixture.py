@@ -33,9 +33,13 @@ class Mixture:
 
     def __init__(self, pools: Sequence[IntArray], weights: Sequence[float], seed: int) -> None:
         if len(pools) != len(weights) or min(weights, default=0) <= 0:
-            raise ConfigError(f"a mixture needs one positive weight per dataset ({len(pools)}); got {list(weights)}")
+            raise ConfigError(
+                f"a mixture needs one positive weight per dataset ({len(pools)}); got {list(weights)}"
+            )
         self._pools = [np.asarray(pool, np.int64) for pool in pools]
-        self._shares = [round(weight * len(pool)) for pool, weight in zip(self._pools, weights, strict=True)]
+        self._shares = [
+            round(weight * len(pool)) for pool, weight in zip(self._pools, weights, strict=True)
+        ]
         self._seed = seed
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
         self._pass = lru_cache(maxsize=2 * len(self._pools))(self._make_pass)
@@ -50,7 +54,9 @@ class Mixture:
         """Returns the `count` frame numbers from position `start` of the endless sequence."""
         positions = np.arange(start, start + count)
         epochs, offsets = np.divmod(positions, len(self))
-        return np.concatenate([self._epoch(int(epoch))[offsets[epochs == epoch]] for epoch in np.unique(epochs)])
+        return np.concatenate(
+            [self._epoch(int(epoch))[offsets[epochs == epoch]] for epoch in np.unique(epochs)]
+        )
 
     def _make_epoch(self, epoch: int) -> IntArray:
         drawn = np.concatenate([self._draw(dataset, epoch) for dataset in range(len(self._pools))])
@@ -62,7 +68,9 @@ class Mixture:
         if not share:
             return pool[:0]
         passes, offsets = np.divmod(np.arange(epoch * share, (epoch + 1) * share), len(pool))
-        return np.concatenate([self._pass(dataset, int(p))[offsets[passes == p]] for p in np.unique(passes)])
+        return np.concatenate(
+            [self._pass(dataset, int(p))[offsets[passes == p]] for p in np.unique(passes)]
+        )
 
     def _make_pass(self, dataset: int, number: int) -> IntArray:
         pool = self._pools[dataset]

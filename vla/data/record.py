@@ -50,7 +50,13 @@ class Attempt:
 
 
 def record_attempt(
-    env: Env, expert: Expert, perturb: Perturb, *, seed: int, options: dict[str, Any], record: dict[str, Any]
+    env: Env,
+    expert: Expert,
+    perturb: Perturb,
+    *,
+    seed: int,
+    options: dict[str, Any],
+    record: dict[str, Any],
 ) -> Attempt:
     """Returns one episode, fully determined by its arguments.
 
@@ -65,7 +71,9 @@ def record_attempt(
     rng = np.random.default_rng((seed, len(options)))
     expert.reset(rng)
     images: dict[str, list[Any]] = {name: [] for name in observation["images"]}
-    vectors: dict[str, list[Any]] = {key: [] for key in (STATE, ACTION, EXECUTED_ACTION, ENVIRONMENT_STATE)}
+    vectors: dict[str, list[Any]] = {
+        key: [] for key in (STATE, ACTION, EXECUTED_ACTION, ENVIRONMENT_STATE)
+    }
     is_over = False
     while not is_over:
         label = expert.act()
@@ -84,7 +92,9 @@ def record_attempt(
         task=str(observation["instruction"]),
         record={**record, "target": str(info.get("target", ""))},
     )
-    return Attempt(episode=episode, is_success=bool(info["is_success"]), failure=str(info.get("failure", "")))
+    return Attempt(
+        episode=episode, is_success=bool(info["is_success"]), failure=str(info.get("failure", ""))
+    )
 
 
 def grounding_vector(grounding: Any) -> FloatArray:

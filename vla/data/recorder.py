@@ -1,7 +1,7 @@
 """Numbered attempts at demonstrations, spread over processes, until enough have succeeded.
 
-An attempt's number decides everything about it, so a dataset does not depend on how many processes recorded it, in which
-order they finished, or how often they were killed.
+An attempt's number decides everything about it, so a dataset does not depend on how many processes
+recorded it, in which order they finished, or how often they were killed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from vla.data.record import Env, Expert, Perturb, record_attempt
 from vla.data.staging import stage_episode, stage_rejection
 from vla.errors import DatasetError, VlaError
 
-SINGLE_INSTRUCTION = "single_instruction"  # the scene allows no further instruction: no fault of the expert
+SINGLE_INSTRUCTION = (
+    "single_instruction"  # the scene allows no further instruction: no fault of the expert
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,9 @@ def record_episodes(
 ) -> None:
     """Leaves in the staging area of job.root what `finished` still lacks to hold `num_episodes` episodes.
 
-    An attempt begins only while all those under way might succeed and it would still be needed. So the attempts made are
-    0..m without a gap and exactly `num_episodes` of them succeed, in whatever order processes finish.
+    An attempt begins only while all those under way might succeed and it would still be needed. So
+    the attempts made are 0..m without a gap and exactly `num_episodes` of them succeed, in whatever
+    order processes finish.
 
     Args:
         finished: attempts that gave an episode, in earlier runs too.
@@ -85,7 +88,9 @@ def record_episodes(
     """
     keys = (key for key in count() if key not in finished and key not in rejected)
     num_kept = len(finished)
-    num_at_once = max(1, 2 * num_workers)  # one waits for each process, so that no process waits for us
+    num_at_once = max(
+        1, 2 * num_workers
+    )  # one waits for each process, so that no process waits for us
     under_way: set[Future[Outcome]] = set()
     with _recording(job, num_workers) as submit:
         while num_kept < num_episodes:
@@ -190,7 +195,9 @@ def _start_worker(job: Job) -> None:
 
 def _record_in_worker(key: int) -> Outcome:
     global _recorder
-    if _recorder is None:  # not in the initializer, whose errors do not reach the parent as they are
+    if (
+        _recorder is None
+    ):  # not in the initializer, whose errors do not reach the parent as they are
         assert _job is not None
         _recorder = Recorder(_job)
     return _recorder.record(key)

@@ -79,7 +79,11 @@ def stage_episode(root: Path, layout: DatasetLayout, key: int, episode: Episode)
     with replacing_directory(_directory(root, key)) as directory:
         table = _table(layout, episode)
         pq.write_table(
-            table, directory / "frames.parquet", compression="none", use_dictionary=False, write_statistics=False
+            table,
+            directory / "frames.parquet",
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
         )
         if layout.storage is ImageStorage.VIDEO:
             for name in layout.cameras:
@@ -107,14 +111,18 @@ def staged_keys(root: Path) -> set[int]:
 def rejected_keys(root: Path) -> dict[int, str]:
     """Returns key and reason of every attempt that gave no episode."""
     found = _numbered(root, _REJECTED)
-    return {key: json.loads(path.read_text(encoding="utf-8"))["reason"] for key, path in found.items()}
+    return {
+        key: json.loads(path.read_text(encoding="utf-8"))["reason"] for key, path in found.items()
+    }
 
 
 def read_staged(root: Path, key: int) -> StagedEpisode:
     """Returns what is known about a waiting episode; its frames stay on disk."""
     directory = _directory(root, key)
     described = json.loads((directory / "episode.json").read_text(encoding="utf-8"))
-    histograms = {name: np.asarray(rows, np.int64) for name, rows in described.pop("histograms").items()}
+    histograms = {
+        name: np.asarray(rows, np.int64) for name, rows in described.pop("histograms").items()
+    }
     return StagedEpisode(key=key, directory=directory, histograms=histograms, **described)
 
 
@@ -151,15 +159,21 @@ def _check(layout: DatasetLayout, key: int, episode: Episode) -> None:
             f"the dataset needs {sorted(layout.cameras)} and {sorted(layout.vectors)}"
         )
     length = episode.num_frames
-    expected: dict[str, tuple[int, ...]] = {name: (length, *size, 3) for name, size in layout.cameras.items()}
+    expected: dict[str, tuple[int, ...]] = {
+        name: (length, *size, 3) for name, size in layout.cameras.items()
+    }
     expected |= {name: (length, len(names)) for name, names in layout.vectors.items()}
     for name, values in {**episode.images, **episode.vectors}.items():
         if values.shape != expected[name] or not length:
-            raise DatasetError(f"episode {key}: {name} has shape {values.shape}, expected {expected[name]}, at least one frame")
+            raise DatasetError(
+                f"episode {key}: {name} has shape {values.shape}, expected {expected[name]}, at least one frame"
+            )
     for name, values in episode.vectors.items():
         if not np.isfinite(values).all():
             frame = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise DatasetError(f"episode {key}, frame {frame}: {name} is not finite; correct what recorded it")
+            raise DatasetError(
+                f"episode {key}, frame {frame}: {name} is not finite; correct what recorded it"
+            )
 
 
 def _table(layout: DatasetLayout, episode: Episode) -> pa.Table:
@@ -168,11 +182,14 @@ def _table(layout: DatasetLayout, episode: Episode) -> pa.Table:
     columns: dict[str, Any] = {}
     if layout.storage is ImageStorage.IMAGE:
         for name, key in layout.image_keys.items():
-            pictures = [{"bytes": _png(image), "path": f"frame-{i:06d}.png"} for i, image in enumerate(episode.images[name])]
+            pictures = [
+                {"bytes": _png(image), "path": f"frame-{i:06d}.png"}
+                for i, image in enumerate(episode.images[name])
+            ]
             columns[key] = pictures
     for key, names in layout.vectors.items():
-        flat = pa.array(np.ascontiguousarray(episode.vectors[key], np.float32).reshape(-1))
-        columns[key] = flat if len(names) == 1 else pa.FixedSizeListArray.from_arrays(flat, len(names))
+        flat = np.ascontiguousarray(episode.vectors[key], np.float32).reshape(-1)
+        columns[key] = pa.FixedSizeListArray.from_arrays(pa.array(flat), len(names))
     frames = np.arange(length)
     zeros = np.zeros(length, np.int64)
     numbers = {"timestamp": (frames / layout.fps).astype(np.float32), "frame_index": frames}
@@ -186,13 +203,20 @@ def _summary(
 ) -> dict[str, dict[str, Any]]:
     length = episode.num_frames
     frames = np.arange(length)
-    pictures = {key: image_summary(histograms[name], length) for name, key in layout.image_keys.items()}
+    pictures = {
+        key: image_summary(histograms[name], length) for name, key in layout.image_keys.items()
+    }
     numbers = {key: vector_summary(episode.vectors[key]) for key in layout.vectors}
-    times = {"timestamp": vector_summary(frames / layout.fps), "frame_index": vector_summary(frames)}
+    times = {
+        "timestamp": vector_summary(frames / layout.fps),
+        "frame_index": vector_summary(frames),
+    }
     return pictures | numbers | times
 
 
 def _png(image: ImageArray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)  # 6 halves the size of smooth pictures at twice the time
+    Image.fromarray(image).save(
+        buffer, "PNG", compress_level=1
+    )  # 6 halves the size of smooth pictures at twice the time
     return buffer.getvalue()

@@ -21,7 +21,9 @@ class AbsoluteBounds(Enum):
     """What bounds an absolute dimension, e.g. the gripper, gets."""
 
     SPEC = "spec"  # the limits of the ActionSpec: 0..1 becomes -1..1 and uses every bin
-    PASS_THROUGH = "pass_through"  # not normalised, as OpenVLA does; 0..1 then uses the upper half of the bins
+    PASS_THROUGH = (
+        "pass_through"  # not normalised, as OpenVLA does; 0..1 then uses the upper half of the bins
+    )
 
 
 @dataclass(kw_only=True)
@@ -72,8 +74,17 @@ class ActionStatistics:
             q01, q99 = np.where(is_absolute, low, q01), np.where(is_absolute, high, q99)
         else:
             mask &= ~is_absolute
-        floored = [name for name, hit in zip(spec.names, is_floored & ~is_absolute, strict=True) if hit]
-        return cls(names=list(spec.names), q01=_f32(q01), q99=_f32(q99), mask=mask, floored=floored, **_moments(values))
+        floored = [
+            name for name, hit in zip(spec.names, is_floored & ~is_absolute, strict=True) if hit
+        ]
+        return cls(
+            names=list(spec.names),
+            q01=_f32(q01),
+            q99=_f32(q99),
+            mask=mask,
+            floored=floored,
+            **_moments(values),
+        )
 
     def normalize(self, actions: NDArray[Any]) -> FloatArray:
         """Returns `actions` (..., width) with masked dimensions mapped from [q01, q99] to [-1, 1] and clipped."""
@@ -82,7 +93,9 @@ class ActionStatistics:
 
     def unnormalize(self, values: NDArray[Any]) -> FloatArray:
         """Returns `values` (..., width) in physical units again."""
-        return np.where(self.mask, _from_unit(values, self.q01, self.q99), values).astype(np.float32)
+        return np.where(self.mask, _from_unit(values, self.q01, self.q99), values).astype(
+            np.float32
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return _to_json(self)
@@ -111,7 +124,9 @@ class StateStatistics:
     floored: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_array(cls, states: NDArray[Any], spec: StateSpec, *, range_floor: float = 0.01) -> Self:
+    def from_array(
+        cls, states: NDArray[Any], spec: StateSpec, *, range_floor: float = 0.01
+    ) -> Self:
         """Returns the statistics of `states` (frames, width).
 
         Args:
@@ -125,7 +140,13 @@ class StateStatistics:
         q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
         q01, q99, is_floored = _with_floor(q01, q99, np.full(spec.width, range_floor))
         floored = [name for name, hit in zip(spec.names, is_floored, strict=True) if hit]
-        return cls(names=list(spec.names), q01=_f32(q01), q99=_f32(q99), floored=floored, **_moments(values))
+        return cls(
+            names=list(spec.names),
+            q01=_f32(q01),
+            q99=_f32(q99),
+            floored=floored,
+            **_moments(values),
+        )
 
     def normalize(self, states: NDArray[Any]) -> FloatArray:
         """Returns `states` (..., width) in [-1, 1]."""
@@ -148,10 +169,14 @@ class StateStatistics:
 
 def _checked(values: NDArray[Any], names: tuple[str, ...], kind: str) -> NDArray[np.float64]:
     if values.ndim != 2 or values.shape[1] != len(names) or not len(values):
-        raise DatasetError(f"{kind} statistics need (frames, {len(names)}) numbers ({', '.join(names)}); got {values.shape}")
+        raise DatasetError(
+            f"{kind} statistics need (frames, {len(names)}) numbers ({', '.join(names)}); got {values.shape}"
+        )
     if not np.isfinite(values).all():
         frame, dim = np.argwhere(~np.isfinite(values))[0]
-        raise DatasetError(f"{kind} {names[dim]} is not finite in frame {frame} of the whole dataset; remove that episode")
+        raise DatasetError(
+            f"{kind} {names[dim]} is not finite in frame {frame} of the whole dataset; remove that episode"
+        )
     return values.astype(np.float64)
 
 
@@ -160,11 +185,20 @@ def _with_floor(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     is_floored = q99 - q01 < floor
     centre = (q01 + q99) / 2
-    return np.where(is_floored, centre - floor / 2, q01), np.where(is_floored, centre + floor / 2, q99), is_floored
+    return (
+        np.where(is_floored, centre - floor / 2, q01),
+        np.where(is_floored, centre + floor / 2, q99),
+        is_floored,
+    )
 
 
 def _moments(values: NDArray[np.float64]) -> dict[str, FloatArray]:
-    moments = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+    moments = {
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "std": values.std(0),
+    }
     return {name: _f32(value) for name, value in moments.items()}
 
 
@@ -186,4 +220,7 @@ def _arrays(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_json(statistics: Any) -> dict[str, Any]:
-    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(statistics).items()}
+    return {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in asdict(statistics).items()
+    }

@@ -1,4 +1,4 @@
-"""The statistics a LeRobotDataset carries (`meta/stats.json`): min max mean std count and five quantiles per feature."""
+"""The statistics in `meta/stats.json`: min, max, mean, std, count and five quantiles per feature."""
 
 from __future__ import annotations
 
@@ -46,5 +46,7 @@ def image_summary(histogram: Histogram, num_frames: int) -> dict[str, Any]:
     cumulative = histogram.cumsum(1)
     for name, q in QUANTILES.items():
         columns[name] = [levels[np.searchsorted(row, q * row[-1])] for row in cumulative]
-    shaped: dict[str, Any] = {name: [[[float(value)]] for value in row] for name, row in columns.items()}
+    shaped: dict[str, Any] = {
+        name: [[[float(value)]] for value in row] for name, row in columns.items()
+    }
     return shaped | {"count": [num_frames]}

@@ -24,7 +24,9 @@ def encode(images: ImageArray, path: Path, fps: int) -> None:
     """Writes `images` (frames, H, W, 3), even height and width, as an mp4 at `path`."""
     _, height, width, _ = images.shape
     if height % 2 or width % 2:
-        raise DatasetError(f"video needs an even height and width, got {height} x {width}; choose another size or storage=image")
+        raise DatasetError(
+            f"video needs an even height and width, got {height} x {width}; choose another size or storage=image"
+        )
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = container.add_stream(CODEC, rate=fps, options=OPTIONS)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
@@ -55,9 +57,14 @@ def read_frames(path: Path) -> Iterator[tuple[float, ImageArray]]:
             stream.thread_type = "NONE"
             for frame in container.decode(stream):
                 if frame.pts is not None and stream.time_base is not None:
-                    yield float(frame.pts * stream.time_base), np.asarray(frame.to_ndarray(format="rgb24"))
-    except (av.FFmpegError, IndexError) as error:
-        raise DatasetError(f"cannot decode {path} ({error}); restore the file or collect the dataset again") from error
+                    yield (
+                        float(frame.pts * stream.time_base),
+                        frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False),
+                    )
+    except (av.error.FFmpegError, IndexError) as error:
+        raise DatasetError(
+            f"cannot decode {path} ({error}); restore the file or collect the dataset again"
+        ) from error
 
 
 def describe(height: int, width: int, fps: int) -> dict[str, Any]:

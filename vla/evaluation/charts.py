@@ -127,37 +127,36 @@ def histogram(
     counts: Sequence[int],
     *,
     x_label: str,
+    y_label: str,
     limit: float | None = None,
-    limit_label: str = "",
     height: float = 230.0,
 ) -> str:
-    """Returns counts per bin on a logarithmic scale, so that one late tick among thousands is seen.
+    """Returns one column per bin, all of one width however far apart their edges are, with the count on top.
+
+    Counts are on a logarithmic scale, so that one late tick among thousands is seen.
 
     Args:
         edges: (bins + 1,) increasing.
         counts: (bins,).
-        limit: draws a vertical line there; bins that start at or past it are marked as misses.
+        limit: bins that start at or past it get the role "limit".
     """
     if not any(counts):
         return _empty("nothing was recorded")
-    high = max(edges[-1], limit * 1.05 if limit is not None else edges[-1])
-    x_axis = _Axis(low=edges[0], high=high, start=LEFT, end=WIDTH - RIGHT)
+    base = height - BOTTOM
+    column = (WIDTH - RIGHT - LEFT) / len(counts)
     # Half a count at the bottom leaves a bar of one visible.
-    y_axis = _Axis(low=0.5, high=max(counts) * 1.6, start=height - BOTTOM, end=TOP, is_log=True)
-    parts = [*_grid(x_axis, y_axis, height), *_axis_names(x_label, "ticks (log scale)", height)]
-    for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
+    y_axis = _Axis(low=0.5, high=max(counts) * 2.5, start=base, end=TOP, is_log=True)
+    parts = [*_value_grid(y_axis, base), *_axis_names(x_label, y_label, height)]
+    for index, (low, high, count) in enumerate(zip(edges[:-1], edges[1:], counts, strict=True)):
+        x = LEFT + column * index
         if count:
-            role = "limit" if limit is not None and left >= limit else "after"
-            x, top = x_axis(left), y_axis(count)
-            note = f"{count} between {left:.3g} and {right:.3g}"
-            width = max(x_axis(right) - x - 1, 1)
-            parts.append(_rect(role, x, top, width, height - BOTTOM - top, note))
-    if limit is not None:
-        x = x_axis(limit)
-        parts.append(
-            f'<line class="limit-line" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{height - BOTTOM}"/>'
-        )
-        parts.append(_text(x - 4, TOP + 11, limit_label, anchor="end"))
+            role = "limit" if limit is not None and low >= limit else "after"
+            note = f"{count} between {low:.3g} and {high:.3g}"
+            top = y_axis(count)
+            parts.append(_rect(role, x + 1.5, top, column - 3, base - top, note))
+            parts.append(_text(x + column / 2, top - 4, str(count), anchor="middle", kind="small"))
+    for index, edge in enumerate(edges):
+        parts.append(_text(LEFT + column * index, base + 16, f"{edge:.2g}", anchor="middle"))
     return _svg(parts, height, f"histogram of {x_label}")
 
 
@@ -258,6 +257,14 @@ def _above(low: float, high: float) -> float:
 
 
 def _grid(x_axis: _Axis, y_axis: _Axis, height: float) -> list[str]:
+    base = height - BOTTOM
+    parts = _value_grid(y_axis, base)
+    for value in x_axis.ticks(5):
+        parts.append(_text(x_axis(value), base + 16, _short(value), anchor="middle"))
+    return parts
+
+
+def _value_grid(y_axis: _Axis, base: float) -> list[str]:
     parts = []
     for value in y_axis.ticks(4):
         y = y_axis(value)
@@ -265,9 +272,6 @@ def _grid(x_axis: _Axis, y_axis: _Axis, height: float) -> list[str]:
             f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
         )
         parts.append(_text(LEFT - 6, y + 4, _short(value), anchor="end"))
-    for value in x_axis.ticks(5):
-        parts.append(_text(x_axis(value), height - BOTTOM + 16, _short(value), anchor="middle"))
-    base = height - BOTTOM
     return [
         *parts,
         f'<line class="base" x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}"/>',

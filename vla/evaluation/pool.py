@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -81,8 +82,11 @@ def evaluate(
 def _here(job: Job) -> Iterator[Episode]:
     with _one_torch_thread():
         worker = _Worker(job)
-        for seeds in job.groups():
-            yield from worker.run(seeds)
+        try:
+            for seeds in job.groups():
+                yield from worker.run(seeds)
+        finally:
+            worker.close()
 
 
 def _in_processes(job: Job, count: int) -> Iterator[Episode]:
@@ -151,6 +155,11 @@ class _Worker:
                 recorder.save(job.frames_directory / f"{seed}.npy")
         return episodes
 
+    def close(self) -> None:
+        """Frees the environments."""
+        for env in self._envs:
+            env.close()
+
     def _recorder(self, env: Env, seed: int) -> FrameRecorder | None:
         job = self._job
         is_recorded = job.frames_directory is not None and seed - job.config.seed < job.num_recorded
@@ -169,13 +178,17 @@ def _start_worker(job: Job) -> None:
 
 def _run_seeds(seeds: range) -> list[Episode]:
     global _worker
-    if (
-        _worker is None
-    ):  # built here, not in the initializer, so that its errors reach the parent as they are
-        assert _job is not None
-        _worker = _Worker(_job)
-        _set_torch_threads(1)
-    return _worker.run(seeds)
+    if _worker is not None:
+        return _worker.run(seeds)
+    assert _job is not None
+    _worker = _Worker(
+        _job
+    )  # built here, not in the initializer, so that its errors reach the parent as they are
+    _set_torch_threads(1)
+    try:
+        return _worker.run(seeds)
+    finally:  # registered after the first picture, so that it runs before the graphics library shuts down
+        atexit.register(_worker.close)
 
 
 def _num_cores() -> int:

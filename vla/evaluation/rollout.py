@@ -30,6 +30,10 @@ class Env(Protocol):
         """Returns observation, reward, terminated, truncated and info with is_success and failure."""
         ...
 
+    def close(self) -> None:
+        """Frees what the environment holds."""
+        ...
+
 
 class BatchPolicy(Policy, Protocol):
     """A policy that can also answer several observations in one forward pass."""

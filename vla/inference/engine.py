@@ -32,7 +32,7 @@ class ActionEngine:
     @torch.inference_mode()
     def predict(
         self,
-        images: UInt8[Tensor, "batch views 3 height width"],
+        images: UInt8[Tensor, "batch views 3 rows columns"],
         text_ids: Int[Tensor, "batch text"],
         text_valid: Bool[Tensor, "batch text"],
         state: Float[Tensor, "batch state"] | None = None,
@@ -77,7 +77,7 @@ class ActionEngine:
 
 def prefill(
     model: Prismatic,
-    images: UInt8[Tensor, "batch views 3 height width"],
+    images: UInt8[Tensor, "batch views 3 rows columns"],
     text_ids: Int[Tensor, "batch text"],
     text_valid: Bool[Tensor, "batch text"],
     state: Float[Tensor, "batch state"] | None,

@@ -37,8 +37,10 @@ class _RMSNormForCPUTraining(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32) ** 2
-        inverse = (mean_square / x.shape[-1] + eps).rsqrt().to(x.dtype)
+        statistics_dtype = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=statistics_dtype)
+        mean_square = norm**2 / x.shape[-1]
+        inverse = (mean_square + eps).rsqrt().to(x.dtype)
         normalised = x * inverse
         ctx.save_for_backward(normalised, weight, inverse)
         return normalised * weight

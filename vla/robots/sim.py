@@ -104,6 +104,7 @@ class SimRobot:
         self._arm, self._period_s, self._margin_rad, self._see = arm, period_s, margin_rad, see
         self._model: Any = None
         self._data: Any = None
+        self._kinematics: ArmKinematics | None = None
         self._state = np.zeros(_MAX_STATE_WIDTH)
 
     # ---- scenes ----------------------------------------------------------------------------------------------------
@@ -134,12 +135,15 @@ class SimRobot:
         arm, low, high = self._arm, np.asarray(self.limits.low), np.asarray(self.limits.high)
         margin = self._margin_rad
         rest = np.asarray(arm.rest_posture)
-        kinematics = ArmKinematics(
-            model, arm.joints, arm.tool_site, low + margin, high - margin, rest
-        )
-        self._model, self._data = model, mujoco.MjData(model)
-        mujoco.mj_setState(model, self._data, physics[: _state_width(model)], _STATE)
-        mujoco.mj_forward(model, self._data)
+        if self._kinematics is None or _shape(model) != _shape(self._model):
+            # Each takes milliseconds: the arena of MjData is many megabytes.
+            self._kinematics = ArmKinematics(
+                model, arm.joints, arm.tool_site, low + margin, high - margin, rest
+            )
+            self._data = mujoco.MjData(model)
+        self._model = model
+        mujoco.mj_resetData(model, self._data)
+        set_physics_state(model, self._data, physics[: _state_width(model)])
         joints, fingers = _ids(model, "JOINT", arm.joints), _ids(model, "JOINT", arm.finger_joints)
         self._servos = _ids(model, "ACTUATOR", arm.servos)
         self._finger_servos = _ids(model, "ACTUATOR", arm.finger_servos)
@@ -150,7 +154,8 @@ class SimRobot:
         self._lag_s: Vector = bias[:, 2] / bias[:, 1]
         self._periods = self._steps = 0
         self._from = self._to = np.array(self._data.qpos[self._qpos])
-        return kinematics
+        self._kinematics.renew(model)
+        return self._kinematics
 
     # ---- every tick ------------------------------------------------------------------------------------------------
 
@@ -211,7 +216,7 @@ class SimRobot:
 
 def scene_fields(model: Any, data: Any) -> dict[str, Any]:
     """Returns the fields of `SimRobot.scene_layout` for a model and its present state."""
-    size = mujoco.mj_sizeModel(model)
+    size = int(mujoco.mj_sizeModel(model))
     if size > _MAX_MODEL_BYTES or _state_width(model) > _MAX_STATE_WIDTH:
         raise RobotError(
             f"the scene takes {size} bytes and {_state_width(model)} state numbers; a simulated robot takes "
@@ -219,22 +224,35 @@ def scene_fields(model: Any, data: Any) -> dict[str, Any]:
         )
     raw = np.zeros(_MAX_MODEL_BYTES, dtype=np.uint8)
     mujoco.mj_saveModel(model, None, raw[:size])
-    state = np.zeros(_MAX_STATE_WIDTH)
-    mujoco.mj_getState(model, data, state[: _state_width(model)], _STATE)
-    return {
-        "model": raw,
-        "model_size": size,
-        "physics": state,
-        "physics_width": _state_width(model),
-    }
+    state = physics_state(model, data)
+    padded = np.zeros(_MAX_STATE_WIDTH)
+    padded[: len(state)] = state
+    return {"model": raw, "model_size": size, "physics": padded, "physics_width": len(state)}
 
 
 def restore(model: Any, data: Any, snapshot: Message) -> None:
-    """Puts the physics state of a snapshot into `data` (mujoco.MjData of the same model) and updates what derives from it."""
-    mujoco.mj_setState(
-        model, data, snapshot["physics"][: snapshot.integer("physics_width")], _STATE
-    )
+    """Puts the physics state of a snapshot into `data` (mujoco.MjData of the same model), with all that derives from it."""
+    set_physics_state(model, data, snapshot["physics"][: snapshot.integer("physics_width")])
+
+
+def physics_state(model: Any, data: Any) -> Vector:
+    """Returns (width,) everything that the next physics step depends on."""
+    state = np.zeros(_state_width(model))
+    mujoco.mj_getState(model, data, state, _STATE)
+    return state
+
+
+def set_physics_state(model: Any, data: Any, state: Vector) -> None:
+    """Puts a state of `physics_state` into `data` and computes what derives from it."""
+    mujoco.mj_setState(model, data, state, _STATE)
     mujoco.mj_forward(model, data)
+
+
+def _shape(model: Any) -> tuple[int, ...]:
+    """Returns what the layout of mujoco.MjData depends on, for the models of one kind of scene."""
+    names = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "ncam", "nlight", "ntendon", "nM")
+    sizes = (int(getattr(model, name)) for name in (*names, "nmocap", "nsensordata", "narena"))
+    return (*sizes, int(mujoco.mj_sizeModel(model)))
 
 
 def _state_width(model: Any) -> int:

@@ -32,7 +32,7 @@ def train_text_tokenizer(corpus: Iterable[str], vocab_size: int = 512) -> Tokeni
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    return tokenizer
+    return _reading_specials_as_text(tokenizer)
 
 
 def save_text_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
@@ -47,8 +47,14 @@ def load_text_tokenizer(path: Path) -> Tokenizer:
             f"no tokenizer at {path}; the checkpoint is incomplete, copy it again"
         )
     try:
-        return Tokenizer.from_file(str(path))
+        return _reading_specials_as_text(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises bare Exception for every kind of damage
         raise CheckpointError(
             f"{path} is not a tokenizer: {error}; copy the checkpoint again"
         ) from error
+
+
+def _reading_specials_as_text(tokenizer: Tokenizer) -> Tokenizer:
+    """An instruction that spells "<eos>" gets the tokens of those five characters; the JSON does not keep this."""
+    tokenizer.encode_special_tokens = True
+    return tokenizer

@@ -30,7 +30,7 @@ class Progressed:
     """How far a run is."""
 
     step: int = 0  # optimiser steps done
-    seconds: float = 0.0  # wall clock spent training, over all resumes
+    seconds: float = 0.0  # wall clock in the loop, over all resumes
     cpu_seconds: float = 0.0  # processor time likewise
     metrics: Metrics = field(default_factory=dict)  # last validation
 
@@ -71,7 +71,9 @@ def train(
     if resume is not None:
         restore_state(resume[0], model, optimizer, average)
         done = resume[1]
-    run = _Run(model, objective, optimizer, average, cfg, tracker)
+    run = _Run(model, objective, optimizer, average, cfg, tracker, done)
+    if validate is not None and resume is None:
+        run.validate(validate, done)  # where it starts from: telling when it fine-tunes
     with _progress_bar(cfg.steps, done.step) as show:
         for batch in batches.prefetch(done.step, cfg.steps):
             run.step(batch, done)
@@ -110,18 +112,20 @@ class _Run:
         average: WeightAverage | None,
         cfg: TrainingConfig,
         tracker: Tracker,
+        done: Progressed,
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.average, self.cfg, self.tracker = average, cfg, tracker
         self.dtype = arithmetic(cfg.precision)
         self.forward = torch.compile(model) if cfg.compile else model
         self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self._seconds_before, self._begun = done.seconds, time.monotonic()
+        self._cpu_before, self._cpu_begun = done.cpu_seconds, time.process_time()
         self.recent: Metrics = {}
         self._sums: Metrics = {}
         self._count = 0
 
     def step(self, batch: TrainBatch, done: Progressed) -> None:
-        wall, cpu = time.monotonic(), time.process_time()
         rate = learning_rate(self.cfg.optim, done.step, _share(self.cfg, done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -140,8 +144,8 @@ class _Run:
         if self.average is not None:
             self.average.update(done.step)
         done.step += 1
-        done.seconds += time.monotonic() - wall
-        done.cpu_seconds += time.process_time() - cpu
+        done.seconds = self._seconds_before + time.monotonic() - self._begun
+        done.cpu_seconds = self._cpu_before + time.process_time() - self._cpu_begun
         values = {name: float(value.detach()) for name, value in {"loss": loss, **terms}.items()}
         self._log({**values, "gradient_norm": float(norm)}, rate, done)
 

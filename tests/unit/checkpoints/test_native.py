@@ -27,7 +27,9 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    return Prismatic(tiny(tokenizer.get_vocab_size(), width=32, depth=1, vision_width=32, vision_depth=1))
+    return Prismatic(
+        tiny(tokenizer.get_vocab_size(), width=32, depth=1, vision_width=32, vision_depth=1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def contract():
     return Contract(
         embodiment=TABLETOP,
         image_size=64,
-        action_statistics=ActionStatistics.from_array(rng.normal(size=(50, 7)), TABLETOP.action_spec),
+        action_statistics=ActionStatistics.from_array(
+            rng.normal(size=(50, 7)), TABLETOP.action_spec
+        ),
         state_statistics=StateStatistics.from_array(rng.normal(size=(50, 7)), TABLETOP.state_spec),
         prompt=PromptTemplate.PLAIN,
         max_text_tokens=16,
@@ -73,7 +77,10 @@ def test_everything_comes_back_as_it_was(saved, model, contract, tokenizer):
 def test_a_large_model_is_not_drawn_at_random_first_and_comes_back_alike(saved, model, monkeypatch):
     monkeypatch.setattr(native, "_LARGE_MODEL", 0)
     loaded = native.load(saved)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(loaded.model.parameters(), model.parameters(), strict=True)
+    )
     assert all(p.requires_grad and p.device.type == "cpu" for p in loaded.model.parameters())
 
 
@@ -92,9 +99,13 @@ def test_loading_leaves_the_random_state_alone(saved):
 
 
 @pytest.mark.parametrize("dtype", [WeightsDtype.FP16, WeightsDtype.BF16])
-def test_half_precision_halves_the_file_and_loads_as_fp32(tmp_path, saved, model, contract, tokenizer, dtype):
+def test_half_precision_halves_the_file_and_loads_as_fp32(
+    tmp_path, saved, model, contract, tokenizer, dtype
+):
     native.save(tmp_path / "half", model, contract, tokenizer, weights_dtype=dtype)
-    sizes = [(directory / "model.safetensors").stat().st_size for directory in (tmp_path / "half", saved)]
+    sizes = [
+        (directory / "model.safetensors").stat().st_size for directory in (tmp_path / "half", saved)
+    ]
     assert sizes[0] < 0.6 * sizes[1]
     loaded = native.load(tmp_path / "half").model
     for ours, theirs in zip(loaded.parameters(), model.parameters(), strict=True):
@@ -121,12 +132,16 @@ def test_training_state_comes_back_bit_for_bit(tmp_path, model, contract, tokeni
 
 
 def test_a_checkpoint_saved_to_act_has_no_training_state(saved):
-    with pytest.raises(CheckpointError, match="no training state.*init_from"):
+    with pytest.raises(CheckpointError, match=r"no training state.*init_from"):
         native.load_training_state(saved)
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(saved):
-    assert {path.name for path in saved.iterdir()} == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert {path.name for path in saved.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+    }
     load_file(saved / "model.safetensors")
     for name in ("config.json", "tokenizer.json"):
         json.loads((saved / name).read_text())
@@ -163,14 +178,20 @@ def test_a_truncated_config_is_named(saved):
 
 
 def test_a_foreign_checkpoint_is_refused_by_its_kind(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "openvla", "n_action_bins": 256}))
-    with pytest.raises(CheckpointError, match=r"config.json is of another family \(model_type 'openvla'\)"):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "openvla", "n_action_bins": 256})
+    )
+    with pytest.raises(
+        CheckpointError, match=r"config.json is of another family \(model_type 'openvla'\)"
+    ):
         native.load(tmp_path)
 
 
 def test_another_family_of_ours_is_refused_by_name(saved):
     _change_config(saved, lambda c: c["model"].update(family="paligemma"))
-    with pytest.raises(CheckpointError, match="unknown model family 'paligemma'; choose one of prismatic"):
+    with pytest.raises(
+        CheckpointError, match="unknown model family 'paligemma'; choose one of prismatic"
+    ):
         native.load(saved)
 
 
@@ -191,7 +212,10 @@ def test_a_later_format_is_refused(saved):
 )
 def test_unknown_settings_are_refused(saved, change):
     _change_config(saved, change)
-    with pytest.raises(CheckpointError, match=r"config.json does not describe a model of this version.*(wheels|RHYME)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"config.json does not describe a model of this version.*(wheels|RHYME)",
+    ):
         native.load(saved)
 
 
@@ -211,19 +235,26 @@ def _replace_weights(directory: Path, change) -> None:
 
 def test_weights_of_another_shape_are_named(saved):
     _replace_weights(saved, lambda t: t.update({"action_head.rows.weight": torch.zeros(5)}))
-    with pytest.raises(CheckpointError, match=r"'action_head.rows.weight' has shape \(5,\), config.json says"):
+    with pytest.raises(
+        CheckpointError, match=r"'action_head.rows.weight' has shape \(5,\), config.json says"
+    ):
         native.load(saved)
 
 
 @pytest.mark.parametrize("extra", [True, False])
 def test_weights_that_lack_a_tensor_or_bring_another_are_refused(saved, extra):
-    _replace_weights(saved, lambda t: t.update(odd=torch.zeros(1)) if extra else t.pop("action_head.rows.weight"))
-    with pytest.raises(CheckpointError, match="unexpected tensor 'odd'" if extra else "lacks tensor 'action_head.rows.weight'"):
+    _replace_weights(
+        saved, lambda t: t.update(odd=torch.zeros(1)) if extra else t.pop("action_head.rows.weight")
+    )
+    with pytest.raises(
+        CheckpointError,
+        match="unexpected tensor 'odd'" if extra else "lacks tensor 'action_head.rows.weight'",
+    ):
         native.load(saved)
 
 
 def test_an_empty_folder_says_what_is_expected(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in .*config.json is absent"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*config.json is absent"):
         native.load(tmp_path)
 
 
@@ -235,7 +266,9 @@ def test_saving_again_replaces_the_whole_directory(saved, model, contract, token
     assert [path.name for path in saved.parent.iterdir()] == ["checkpoint"]
 
 
-def test_a_save_that_fails_leaves_the_old_checkpoint(saved, model, contract, tokenizer, monkeypatch):
+def test_a_save_that_fails_leaves_the_old_checkpoint(
+    saved, model, contract, tokenizer, monkeypatch
+):
     def fail(*_):
         raise OSError("no space left on device")
 

@@ -27,7 +27,10 @@ def test_as_many_are_kept_as_asked_for(tmp_path):
     series = CheckpointSeries(tmp_path, keep=2)
     for step in (1, 2, 3):
         series.save(step, _write)
-    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002", "step-00000003"]
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == [
+        "step-00000002",
+        "step-00000003",
+    ]
 
 
 def test_a_save_that_dies_keeps_the_previous_one_and_its_remains_are_cleared(tmp_path):

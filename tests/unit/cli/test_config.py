@@ -46,7 +46,11 @@ def test_policy_may_be_the_path_of_a_checkpoint(tmp_path):
         ("env.task=pick_cub", "unknown task 'pick_cub'; .*did you mean 'pick_cube'"),
         ("env.cameras=[front,side]", "unknown camera 'side'; choose one of front, wrist"),
         ("policy=expart", "unknown policy 'expart'; .*or give the path of a checkpoint"),
-        ("policy=runs/nowhere", "no checkpoint at runs/nowhere; give an existing directory, or one of"),
+        ("policy=", "unknown policy ''; choose one of"),
+        (
+            "policy=runs/nowhere",
+            "no checkpoint at runs/nowhere; give an existing directory, or one of",
+        ),
         ("episodes=many", "episodes = 'many' is not int"),
         ("episodes=1,2", "'episodes=1,2' gives several values; write a list as"),
         ("episodes=[1", r"cannot read 'episodes=\[1'"),

@@ -49,9 +49,7 @@ def _trained(directory: Path) -> Finished:
             accuracy = {"validation/token_accuracy": step / 400}
             rows.append({"step": step, "validation/loss": 5.5 - 0.01 * step, **errors, **accuracy})
     (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Finished(
-        command="vla train", summary={"train_seconds": 240.0, "steps": 200}, seconds=245.0
-    )
+    return Finished(command="vla train", summary={"seconds": 240.0, "step": 200}, seconds=245.0)
 
 
 @pytest.fixture
@@ -61,12 +59,16 @@ def phases(tmp_path: Path) -> tuple[Path, dict[str, Finished]]:
     deployed = {
         "misses": 1,
         "ticks": 2000,
+        "rate_hz": 100.0,
         "p50_ms": 0.08,
         "p99_ms": 0.4,
         "p999_ms": 2.5,
         "max_ms": 11.25,
+        "action_age_p50_ms": 60.0,
+        "action_age_max_ms": 140.0,
         "limit_violations": 0,
         "holds": 2,
+        "scheduling": "normal",
         "lateness_histogram": {"edges_ms": [0, 5, 10, 11.25], "counts": [1990, 9, 1]},
     }
     finished = {
@@ -125,7 +127,7 @@ def test_a_scene_that_crashed_once_is_left_out_of_the_comparison(
 
 def test_the_report_shows_rates_units_deadlines_and_both_films(built: tuple[dict[str, Any], str]):
     _, document = built
-    for text in ("80.0 %", "8.0 %", "10.00 mm", "1.15 °", "1 of 2000", "11.250 ms", "train"):
+    for text in ("80.0 %", "8.0 %", "10.00 mm", "1.15 °", "1 of 2000", "11.25 ms", "train"):
         assert text in document
     assert document.count("data:video/mp4;base64,") == 2
 
@@ -146,12 +148,17 @@ def test_the_verdict_owns_up_to_a_difference_that_may_be_chance():
     assert demo_report.verdict("push", rates, rates, sure).startswith("Fine-tuning taught")
 
 
-def test_a_drive_without_a_histogram_still_gives_a_report(
+def test_a_missed_deadline_is_drawn_in_the_colour_of_limits(built: tuple[dict[str, Any], str]):
+    _, document = built
+    assert document.count('<rect class="fill limit"') == 1
+
+
+def test_the_film_of_the_drive_is_shown_when_there_is_one(
     phases: tuple[Path, dict[str, Finished]],
 ):
     work, finished = phases
-    summary = dict(finished["deploy"].summary)
-    del summary["lateness_histogram"]
-    finished["deploy"] = Finished(command="vla deploy", summary=summary, seconds=25.0)
+    (work / "deploy").mkdir()
+    (work / "deploy" / "video.mp4").write_bytes(b"film")
+    finished["deploy"].summary.update({"episodes": 3, "successes": 2})
     _, page = demo_report.build(DemoConfig(), work, finished)
-    assert "lateness, largest" in html.render(page)
+    assert "3 episodes finished in this time, 2 solved." in html.render(page)

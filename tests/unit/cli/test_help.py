@@ -38,7 +38,7 @@ def test_inherited_and_nested_fields_are_listed_with_type_and_default():
     rows = field_rows(Derived, default_values(Derived))
     assert ("size", "int", "1", 'how large, with a "#" inside') in rows
     assert ("inner.name", "text", "a#b", "what it is called, on two lines") in rows
-    assert ("values", "list[int]", "[1, 2]", "several") in rows
+    assert ("values", "list[int]", "[1,2]", "several") in rows
 
 
 def test_every_setting_of_an_evaluation_is_explained():

@@ -36,7 +36,9 @@ def test_the_old_directory_stands_until_the_new_one_takes_its_name(tmp_path, mon
     path.mkdir()
     (path / "weights").write_text("old")
     seen = []
-    monkeypatch.setattr(shutil, "rmtree", lambda target, **_: seen.append((path / "weights").read_text()))
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda target, **_: seen.append((path / "weights").read_text())
+    )
     with replacing_directory(path) as temporary:
         (temporary / "weights").write_text("new")
         seen.append((path / "weights").read_text())
@@ -53,7 +55,11 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 def test_json_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
     order = []
     real_replace, real_fsync = os.replace, os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("fsync"), real_fsync(descriptor))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), real_replace(a, b))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (order.append("fsync"), real_fsync(descriptor))[1]
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (order.append("replace"), real_replace(a, b))[1]
+    )
     write_json(tmp_path / "info.json", {"a": 1})
     assert order == ["fsync", "replace", "fsync"]

@@ -18,7 +18,9 @@ SPEC = TABLETOP.action_spec
 
 def _frames(root: Path, lengths: list[int], first_seed: int = 0, size: int = 16) -> Frames:
     episodes = [make_episode(first_seed + k, length, size) for k, length in enumerate(lengths)]
-    return open_frames(write_dataset(root, episodes, size=size), cameras=["wrist", "front"], cache=False)
+    return open_frames(
+        write_dataset(root, episodes, size=size), cameras=["wrist", "front"], cache=False
+    )
 
 
 class CountingTokenizer:
@@ -29,7 +31,10 @@ class CountingTokenizer:
 
     def __call__(self, instructions):
         self.calls += 1
-        ids, valid = np.zeros((len(instructions), 20), np.int64), np.zeros((len(instructions), 20), bool)
+        ids, valid = (
+            np.zeros((len(instructions), 20), np.int64),
+            np.zeros((len(instructions), 20), bool),
+        )
         for row, text in enumerate(instructions):
             ids[row, : len(text)] = [ord(letter) for letter in text]
             valid[row, : len(text)] = True
@@ -38,9 +43,23 @@ class CountingTokenizer:
 
 def _batches(frames: list[Frames], cfg: BatchConfig | None = None, **changes) -> Batches:
     actions = ActionStatistics.from_array(np.concatenate([f.actions for f in frames]), SPEC)
-    states = StateStatistics.from_array(np.concatenate([f.state for f in frames]), TABLETOP.state_spec)
-    settings = {"chunk_length": 3, "batch_size": 4, "seed": 0, "cfg": cfg or BatchConfig(val_fraction=0.0)} | changes
-    return Batches(frames, actions, states, settings.pop("tokenizer", CountingTokenizer()), spec=SPEC, **settings)
+    states = StateStatistics.from_array(
+        np.concatenate([f.state for f in frames]), TABLETOP.state_spec
+    )
+    settings = {
+        "chunk_length": 3,
+        "batch_size": 4,
+        "seed": 0,
+        "cfg": cfg or BatchConfig(val_fraction=0.0),
+    } | changes
+    return Batches(
+        frames,
+        actions,
+        states,
+        settings.pop("tokenizer", CountingTokenizer()),
+        spec=SPEC,
+        **settings,
+    )
 
 
 def _order(batches: Batches, steps: int) -> list[bytes]:
@@ -52,11 +71,17 @@ def test_a_sample_is_what_was_recorded(tmp_path):
     batches = _batches([frames], batch_size=15)
     batch = batches.at(0)
     rows = {tuple(frames.actions[i]): i for i in range(15)}
-    found = [rows[tuple(first.tolist())] for first in batch.actions[:, 0].numpy().astype(np.float32)]
+    found = [
+        rows[tuple(first.tolist())] for first in batch.actions[:, 0].numpy().astype(np.float32)
+    ]
     assert sorted(found) == list(range(15))
     for sample, row in enumerate(found):
-        np.testing.assert_array_equal(batch.images[sample, 0].permute(1, 2, 0), frames.images["wrist"][row])
-        np.testing.assert_array_equal(batch.images[sample, 1].permute(1, 2, 0), frames.images["front"][row])
+        np.testing.assert_array_equal(
+            batch.images[sample, 0].permute(1, 2, 0), frames.images["wrist"][row]
+        )
+        np.testing.assert_array_equal(
+            batch.images[sample, 1].permute(1, 2, 0), frames.images["front"][row]
+        )
         np.testing.assert_array_equal(batch.grounding[sample], frames.environment_state[row])
         text = "".join(chr(i) for i in batch.text_ids[sample, batch.text_valid[sample]])
         assert text == frames.tasks[frames.task_index[row]]
@@ -75,7 +100,9 @@ def test_bins_are_those_of_the_normalised_actions(tmp_path):
     frames = _frames(tmp_path, [5, 4, 6])
     batch = _batches([frames], batch_size=15).at(0)
     statistics = ActionStatistics.from_array(frames.actions, SPEC)
-    np.testing.assert_array_equal(batch.action_bins, ActionBins.encode(statistics.normalize(batch.actions.numpy())))
+    np.testing.assert_array_equal(
+        batch.action_bins, ActionBins.encode(statistics.normalize(batch.actions.numpy()))
+    )
 
 
 def test_beyond_the_end_relative_dimensions_rest_and_absolute_ones_repeat(tmp_path):
@@ -89,7 +116,9 @@ def test_beyond_the_end_relative_dimensions_rest_and_absolute_ones_repeat(tmp_pa
 
 def test_actions_beyond_the_end_can_be_left_out_of_the_loss(tmp_path):
     frames = _frames(tmp_path, [4])
-    batch = _batches([frames], BatchConfig(val_fraction=0.0, train_past_end=False), batch_size=4).at(0)
+    batch = _batches(
+        [frames], BatchConfig(val_fraction=0.0, train_past_end=False), batch_size=4
+    ).at(0)
     assert sorted(batch.action_valid.sum(1).tolist()) == [1, 2, 3, 3]
 
 
@@ -111,7 +140,9 @@ def test_an_epoch_shows_every_frame_once_even_where_batches_do_not_divide_it(tmp
 
 def test_a_resumed_run_sees_the_same_batches(tmp_path):
     frames = _frames(tmp_path, [5, 4, 6])
-    jitter = BatchConfig(val_fraction=0.0, jitter=ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2))
+    jitter = BatchConfig(
+        val_fraction=0.0, jitter=ColorJitterConfig(brightness=0.2, contrast=0.2, saturation=0.2)
+    )
     straight = [_batches([frames], jitter).at(k) for k in range(9)]
     resumed = list(_batches([frames], jitter).prefetch(5, 9))
     for expected, found in zip(straight[5:], resumed, strict=True):
@@ -181,7 +212,10 @@ def test_a_split_without_episodes_is_refused(tmp_path):
 def test_prefetching_keeps_the_order_and_passes_errors_on(tmp_path, monkeypatch):
     batches = _batches([_frames(tmp_path, [5, 4])])
     expected = [batches.at(k).actions for k in range(3)]
-    assert all(torch.equal(a, b.actions) for a, b in zip(expected, batches.prefetch(0, 3, depth=1), strict=True))
+    assert all(
+        torch.equal(a, b.actions)
+        for a, b in zip(expected, batches.prefetch(0, 3, depth=1), strict=True)
+    )
     real_at = batches.at
 
     def failing(step: int):

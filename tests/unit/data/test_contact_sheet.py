@@ -14,7 +14,9 @@ def test_the_sheet_shows_first_frames_of_the_first_episodes(tmp_path, storage):
     write_contact_sheet(root, tmp_path / "sheet.png", num_episodes=5)
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet).astype(int)
-    tolerance = 1 if storage is ImageStorage.IMAGE else 40  # chroma is stored at half the resolution
+    tolerance = (
+        1 if storage is ImageStorage.IMAGE else 40
+    )  # chroma is stored at half the resolution
     assert pixels.shape == (2 * (128 + 30 + 6) + 6, 4 * (256 + 6) + 6, 3)
     middle = pixels[6 + 65, 6 + 65]
     assert np.abs(middle - episodes[0].images["front"][0, 8, 8]).max() < tolerance

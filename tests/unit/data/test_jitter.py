@@ -6,10 +6,14 @@ from vla.errors import ConfigError
 
 
 def _pictures(*shape: int) -> torch.Tensor:
-    return torch.randint(0, 256, (*shape, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (*shape, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
-def _one_by_one(picture: torch.Tensor, brightness: float, contrast: float, saturation: float) -> torch.Tensor:
+def _one_by_one(
+    picture: torch.Tensor, brightness: float, contrast: float, saturation: float
+) -> torch.Tensor:
     """Brightness, contrast about the mean grey, saturation about each pixel's grey, one after another."""
     luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     x = picture.float() * brightness
@@ -31,12 +35,16 @@ def test_the_matrix_form_agrees_with_three_steps_one_after_another():
 
 def test_no_strength_changes_nothing():
     pictures = _pictures(3)
-    assert torch.equal(jitter_colors(pictures, ColorJitterConfig(), torch.Generator().manual_seed(0)), pictures)
+    assert torch.equal(
+        jitter_colors(pictures, ColorJitterConfig(), torch.Generator().manual_seed(0)), pictures
+    )
 
 
 def test_every_picture_moves_by_its_own_amounts():
     pictures = _pictures(1).expand(6, 3, 8, 8)
-    moved = jitter_colors(pictures, ColorJitterConfig(brightness=0.5), torch.Generator().manual_seed(0))
+    moved = jitter_colors(
+        pictures, ColorJitterConfig(brightness=0.5), torch.Generator().manual_seed(0)
+    )
     assert len({float(picture.float().mean()) for picture in moved}) == 6
 
 

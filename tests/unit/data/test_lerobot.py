@@ -21,16 +21,29 @@ def _rewrite(root: Path, column: str, change) -> None:
     table = pq.read_table(path)
     values = change(table.column(column).to_pylist())
     index = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type)), path)
+    pq.write_table(
+        table.set_column(
+            index, table.schema.field(index), pa.array(values, table.schema.field(index).type)
+        ),
+        path,
+    )
 
 
 def test_frames_know_their_episode_task_and_scene(tmp_path):
-    episodes = [make_episode(0, 3, scene=7), make_episode(1, 2, scene=7), make_episode(3, 4, scene=9)]
+    episodes = [
+        make_episode(0, 3, scene=7),
+        make_episode(1, 2, scene=7),
+        make_episode(3, 4, scene=9),
+    ]
     frames = open_frames(write_dataset(tmp_path, episodes), cameras=CAMERAS)
     assert frames.episode_index.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
     assert frames.frame_index.tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 3]
     assert frames.scene.tolist() == [7, 7, 9]
-    assert [frames.tasks[i] for i in frames.task_index[[0, 3, 5]]] == ["pick up cube 0", "pick up cube 1", "pick up cube 0"]
+    assert [frames.tasks[i] for i in frames.task_index[[0, 3, 5]]] == [
+        "pick up cube 0",
+        "pick up cube 1",
+        "pick up cube 0",
+    ]
     assert (frames.fps, frames.action_names[-1]) == (10, "gripper")
 
 
@@ -70,7 +83,9 @@ def test_video_frames_are_those_that_were_recorded(tmp_path):
     root = write_dataset(tmp_path, episodes, ImageStorage.VIDEO, size=64)
     shown = open_frames(root, cameras=CAMERAS).images["wrist"].astype(int)
     recorded = np.concatenate([e.images["wrist"] for e in episodes]).astype(int)
-    errors = np.abs(shown[:, None] - recorded[None]).mean(axis=(2, 3, 4))  # every shown frame against every recorded one
+    errors = np.abs(shown[:, None] - recorded[None]).mean(
+        axis=(2, 3, 4)
+    )  # every shown frame against every recorded one
     assert errors.argmin(axis=1).tolist() == list(range(15))
     assert errors.diagonal().max() < 6
 
@@ -81,7 +96,9 @@ def test_a_missing_camera_lists_those_there_are(tmp_path):
 
 
 def test_another_action_width_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"action has 7 numbers \(dx, .*\), the policy expects 14"):
+    with pytest.raises(
+        DatasetError, match=r"action has 7 numbers \(dx, .*\), the policy expects 14"
+    ):
         open_frames(write_dataset(tmp_path), cameras=CAMERAS, action_width=14)
 
 
@@ -94,7 +111,7 @@ def test_an_action_that_is_not_finite_names_episode_and_frame(tmp_path, value):
         return rows
 
     _rewrite(root, "action", change)
-    with pytest.raises(DatasetError, match="episode 1, frame 2: action droll is (nan|inf)"):
+    with pytest.raises(DatasetError, match=r"episode 1, frame 2: action droll is (nan|inf)"):
         open_frames(root, cameras=CAMERAS, cache=False)
 
 
@@ -106,7 +123,9 @@ def test_a_picture_that_cannot_be_decoded_names_episode_and_frame(tmp_path):
         return rows
 
     _rewrite(root, "observation.images.wrist", change)
-    with pytest.raises(DatasetError, match=r"episode 2, frame 1: observation.images.wrist cannot be decoded"):
+    with pytest.raises(
+        DatasetError, match=r"episode 2, frame 1: observation.images.wrist cannot be decoded"
+    ):
         open_frames(root, cameras=CAMERAS)
     assert not list((root / ".frames").glob("wrist*"))
 
@@ -116,7 +135,9 @@ def test_a_video_that_ends_early_names_episode_and_frame(tmp_path):
     short = write_dataset(tmp_path / "short", [make_episode(0, 6)], storage=ImageStorage.VIDEO)
     name = "videos/observation.images.front/chunk-000/file-000.mp4"
     shutil.copy(short / name, root / name)
-    with pytest.raises(DatasetError, match=r"episode 1, frame 2: .*file-000.mp4 ends before 0.600 s"):
+    with pytest.raises(
+        DatasetError, match=r"episode 1, frame 2: .*file-000.mp4 ends before 0.600 s"
+    ):
         open_frames(root, cameras=CAMERAS)
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from vla.errors import ConfigError
 
 def _pools(*sizes: int) -> list[np.ndarray]:
     starts = np.cumsum([0, *sizes])
-    return [np.arange(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+    return [np.arange(a, b) for a, b in itertools.pairwise(starts)]
 
 
 def test_an_epoch_shows_every_frame_exactly_once():
@@ -29,7 +31,9 @@ def test_epochs_differ_and_datasets_are_interleaved():
 @given(st.integers(0, 200), st.integers(1, 60))
 def test_any_stretch_can_be_looked_up_without_what_came_before(start, count):
     whole = Mixture(_pools(13, 5), [1.0, 0.6], seed=3).take(0, 300)
-    np.testing.assert_array_equal(Mixture(_pools(13, 5), [1.0, 0.6], seed=3).take(start, count), whole[start : start + count])
+    np.testing.assert_array_equal(
+        Mixture(_pools(13, 5), [1.0, 0.6], seed=3).take(start, count), whole[start : start + count]
+    )
 
 
 def test_a_weight_is_passes_per_epoch_and_every_frame_comes_equally_often():
@@ -59,7 +63,8 @@ def test_a_scene_is_held_out_with_all_its_episodes():
 
 def test_the_split_of_old_scenes_does_not_change_when_a_dataset_grows():
     np.testing.assert_array_equal(
-        split_episodes(np.arange(100), 0.1, seed=5), split_episodes(np.arange(300), 0.1, seed=5)[:100]
+        split_episodes(np.arange(100), 0.1, seed=5),
+        split_episodes(np.arange(300), 0.1, seed=5)[:100],
     )
 
 

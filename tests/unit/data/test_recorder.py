@@ -27,14 +27,30 @@ def _read(root):
 
 
 def _same(a, b) -> bool:
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("actions", "state", "episode_ends", "scene"))
+    return all(
+        np.array_equal(getattr(a, n), getattr(b, n))
+        for n in ("actions", "state", "episode_ends", "scene")
+    )
 
 
 def test_only_successes_are_kept_and_failures_are_remembered(tmp_path):
     _record(job_in(tmp_path), 12)
     frames = _read(tmp_path)
     assert frames.num_episodes == 12
-    assert frames.scene.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 5, 5, 6, 6]  # the expert fails in scene 4
+    assert frames.scene.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        5,
+        5,
+        6,
+        6,
+    ]  # the expert fails in scene 4
     with DatasetWriter(tmp_path, layout_of(), {}) as writer:
         assert writer.rejected == {8: "timeout", 9: "timeout"}
 
@@ -43,9 +59,13 @@ def test_a_scene_is_shown_under_every_instruction_it_allows(tmp_path):
     _record(job_in(tmp_path), 4)
     frames = _read(tmp_path)
     starts = [0, *frames.episode_ends[:-1]]
-    np.testing.assert_array_equal(frames.images["front"][starts[0]], frames.images["front"][starts[1]])
+    np.testing.assert_array_equal(
+        frames.images["front"][starts[0]], frames.images["front"][starts[1]]
+    )
     assert [frames.tasks[frames.task_index[i]] for i in starts] == ["go right", "go left"] * 2
-    assert (frames.actions[starts[0], 0], frames.actions[starts[1], 0]) == pytest.approx((0.02, -0.02))
+    assert (frames.actions[starts[0], 0], frames.actions[starts[1], 0]) == pytest.approx(
+        (0.02, -0.02)
+    )
 
 
 def test_a_scene_with_one_instruction_is_shown_once_and_counts_as_no_failure(tmp_path):
@@ -64,8 +84,12 @@ def test_the_label_is_the_experts_and_the_executed_action_is_the_perturbed_one(t
     executed = np.array(table.column("action.executed").to_pylist())
     assert 0.0005 < np.std(executed - frames.actions) < 0.005
     x = frames.state[: frames.episode_ends[0], 0]
-    np.testing.assert_allclose(np.diff(x), executed[: len(x) - 1, 0], atol=1e-6)  # what was executed moved the tool
-    np.testing.assert_allclose(frames.actions[: len(x), 0], np.clip(0.05 - x, -0.02, 0.02), atol=1e-6)
+    np.testing.assert_allclose(
+        np.diff(x), executed[: len(x) - 1, 0], atol=1e-6
+    )  # what was executed moved the tool
+    np.testing.assert_allclose(
+        frames.actions[: len(x), 0], np.clip(0.05 - x, -0.02, 0.02), atol=1e-6
+    )
 
 
 def test_grounding_says_minus_one_where_a_camera_does_not_see_the_object(tmp_path):
@@ -110,7 +134,9 @@ def test_an_expert_that_hardly_ever_succeeds_stops_the_collection(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_crash_names_the_attempt_and_keeps_what_is_finished(tmp_path, num_workers):
     job = job_in(tmp_path, make_env=CrashingTable)
-    with pytest.raises(DatasetError, match=r"attempt 4 \(seed 2, instruction 0\) crashed with FloatingPointError"):
+    with pytest.raises(
+        DatasetError, match=r"attempt 4 \(seed 2, instruction 0\) crashed with FloatingPointError"
+    ):
         _record(job, 9, num_workers=num_workers)
     assert {0, 1, 2, 3} <= staged_keys(tmp_path)
 

@@ -22,7 +22,9 @@ def _actions(num_frames: int = 500, seed: int = 0) -> np.ndarray:
     return actions.astype(np.float32)
 
 
-def _openvla_normalize(actions: np.ndarray, q01: np.ndarray, q99: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _openvla_normalize(
+    actions: np.ndarray, q01: np.ndarray, q99: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
     """Written down from prismatic/vla/datasets/rlds/utils/data_utils.py (BOUNDS_Q99)."""
     return np.where(mask, np.clip(2 * (actions - q01) / (q99 - q01 + 1e-8) - 1, -1, 1), actions)
 
@@ -38,7 +40,9 @@ def test_normalising_agrees_with_openvla():
 
 def test_the_gripper_spans_the_whole_range_of_bins_by_default():
     statistics = ActionStatistics.from_array(_actions(), SPEC)
-    normalized = statistics.normalize(np.array([[0, 0, 0, 0, 0, 0, g] for g in (0.0, 0.5, 1.0)], np.float32))
+    normalized = statistics.normalize(
+        np.array([[0, 0, 0, 0, 0, 0, g] for g in (0.0, 0.5, 1.0)], np.float32)
+    )
     np.testing.assert_allclose(normalized[:, 6], [-1, 0, 1], atol=1e-6)
     assert ActionBins.encode(normalized)[:, 6].tolist()[0] == 0
     assert ActionBins.encode(normalized)[:, 6].tolist()[2] >= 254
@@ -56,7 +60,9 @@ def test_a_gripper_that_never_opened_keeps_the_limits_of_the_spec_and_is_not_cal
 def test_a_round_trip_through_bins_is_off_by_at_most_half_a_bin_of_each_range(units):
     statistics = ActionStatistics.from_array(_actions(), SPEC)
     actions = statistics.unnormalize(units)
-    again = statistics.unnormalize(ActionBins.decode(ActionBins.encode(statistics.normalize(actions))))
+    again = statistics.unnormalize(
+        ActionBins.decode(ActionBins.encode(statistics.normalize(actions)))
+    )
     half_bin = (statistics.q99 - statistics.q01) / 2 / 255
     assert (np.abs(again - actions) <= half_bin * 1.001 + 1e-6).all()
 
@@ -73,7 +79,9 @@ def test_a_constant_channel_gets_the_range_floor_and_decodes_to_the_constant():
     floor = 1e-3 * (HIGH[3] - LOW[3])
     assert statistics.floored == ["droll"]
     assert statistics.q99[3] - statistics.q01[3] == pytest.approx(floor, rel=1e-3)
-    decoded = statistics.unnormalize(ActionBins.decode(ActionBins.encode(statistics.normalize(actions))))
+    decoded = statistics.unnormalize(
+        ActionBins.decode(ActionBins.encode(statistics.normalize(actions)))
+    )
     assert np.abs(decoded[:, 3] - 0.01).max() <= floor
 
 
@@ -87,13 +95,23 @@ def test_noise_far_below_the_range_floor_is_not_blown_up():
 def test_statistics_survive_json_exactly():
     actions = ActionStatistics.from_array(_actions(), SPEC)
     states = StateStatistics.from_array(_actions(), TOOL_POSE_7D)
-    assert ActionStatistics.from_dict(json.loads(json.dumps(actions.to_dict()))).to_dict() == actions.to_dict()
-    assert StateStatistics.from_dict(json.loads(json.dumps(states.to_dict()))).to_dict() == states.to_dict()
+    assert (
+        ActionStatistics.from_dict(json.loads(json.dumps(actions.to_dict()))).to_dict()
+        == actions.to_dict()
+    )
+    assert (
+        StateStatistics.from_dict(json.loads(json.dumps(states.to_dict()))).to_dict()
+        == states.to_dict()
+    )
 
 
 def test_openvla_statistics_files_can_be_read():
-    values = {name: [0.0] * 7 for name in ("mean", "std", "min", "q01")} | {name: [1.0] * 7 for name in ("max", "q99")}
-    statistics = ActionStatistics.from_dict({**values, "mask": [True] * 6 + [False], "num_transitions": 3})
+    values = {name: [0.0] * 7 for name in ("mean", "std", "min", "q01")} | {
+        name: [1.0] * 7 for name in ("max", "q99")
+    }
+    statistics = ActionStatistics.from_dict(
+        {**values, "mask": [True] * 6 + [False], "num_transitions": 3}
+    )
     assert statistics.unnormalize(np.zeros(7)).tolist() == [0.5] * 6 + [0.0]
 
 
@@ -108,7 +126,9 @@ def test_a_state_that_hardly_moves_is_stretched_from_a_centimetre():
 @given(arrays(np.float64, 7, elements=st.floats(-0.9, 0.9)))
 def test_states_round_trip_within_their_bounds(units):
     statistics = StateStatistics.from_array(_actions(), TOOL_POSE_7D)
-    np.testing.assert_allclose(statistics.normalize(statistics.unnormalize(units)), units, atol=1e-4)
+    np.testing.assert_allclose(
+        statistics.normalize(statistics.unnormalize(units)), units, atol=1e-4
+    )
 
 
 def test_a_value_that_is_not_finite_is_named():

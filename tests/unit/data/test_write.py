@@ -31,8 +31,12 @@ def _read(root: Path):
 def test_written_pictures_and_numbers_come_back_exactly(tmp_path):
     frames = _read(write_dataset(tmp_path))
     episodes = [make_episode(k, 4 + k) for k in range(3)]
-    np.testing.assert_array_equal(frames.images["wrist"], np.concatenate([e.images["wrist"] for e in episodes]))
-    np.testing.assert_array_equal(frames.actions, np.concatenate([e.vectors["action"] for e in episodes]))
+    np.testing.assert_array_equal(
+        frames.images["wrist"], np.concatenate([e.images["wrist"] for e in episodes])
+    )
+    np.testing.assert_array_equal(
+        frames.actions, np.concatenate([e.vectors["action"] for e in episodes])
+    )
     assert frames.episode_ends.tolist() == [4, 9, 15]
     assert [frames.tasks[i] for i in frames.task_index[[0, 4, 9]]] == [e.task for e in episodes]
 
@@ -58,14 +62,18 @@ def test_a_dataset_can_be_extended_and_equals_one_written_at_once(tmp_path, stor
     at_once = recorded(tmp_path / "at_once", range(4))
     np.testing.assert_array_equal(extended.images["front"], at_once.images["front"])
     np.testing.assert_array_equal(extended.actions, at_once.actions)
-    statistics = [json.loads((tmp_path / n / "meta/stats.json").read_text()) for n in ("extended", "at_once")]
+    statistics = [
+        json.loads((tmp_path / n / "meta/stats.json").read_text()) for n in ("extended", "at_once")
+    ]
     assert statistics[0] == statistics[1]
 
 
 def test_statistics_are_exact_over_all_frames(tmp_path):
     root = write_dataset(tmp_path)
     frames, stats = _read(root), json.loads((root / "meta/stats.json").read_text())
-    np.testing.assert_allclose(stats["action"]["q99"], np.quantile(frames.actions.astype(float), 0.99, axis=0))
+    np.testing.assert_allclose(
+        stats["action"]["q99"], np.quantile(frames.actions.astype(float), 0.99, axis=0)
+    )
     red = frames.images["front"][..., 0] / 255
     assert np.shape(stats["observation.images.front"]["q01"]) == (3, 1, 1)
     assert stats["observation.images.front"]["mean"][0][0][0] == pytest.approx(red.mean())
@@ -80,7 +88,11 @@ def test_the_metadata_has_the_fields_of_lerobot(tmp_path):
     assert (info["total_episodes"], info["total_frames"], info["fps"]) == (3, 15, 10)
     assert info["features"]["action.executed"]["names"][-1] == "gripper"
     episodes = pq.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
-    assert [(e["dataset_from_index"], e["dataset_to_index"]) for e in episodes] == [(0, 4), (4, 9), (9, 15)]
+    assert [(e["dataset_from_index"], e["dataset_to_index"]) for e in episodes] == [
+        (0, 4),
+        (4, 9),
+        (9, 15),
+    ]
     assert episodes[1]["stats/index/min"] == [4.0]
     assert pd.read_parquet(root / "meta/tasks.parquet").index.name == "task"
 
@@ -187,7 +199,9 @@ def test_a_number_that_is_not_finite_is_refused_when_it_is_recorded(tmp_path, va
 
 def test_a_missing_camera_or_a_wrong_shape_is_refused_when_it_is_recorded(tmp_path):
     episode = make_episode(0)
-    with pytest.raises(DatasetError, match=r"front has shape \(5, 16, 16, 3\), expected \(5, 32, 32, 3\)"):
+    with pytest.raises(
+        DatasetError, match=r"front has shape \(5, 16, 16, 3\), expected \(5, 32, 32, 3\)"
+    ):
         stage_episode(tmp_path, layout_of(32), 0, episode)
     del episode.images["wrist"]
     with pytest.raises(DatasetError, match=r"has \['front'\].*needs \['front', 'wrist'\]"):
@@ -195,7 +209,10 @@ def test_a_missing_camera_or_a_wrong_shape_is_refused_when_it_is_recorded(tmp_pa
 
 
 def test_finishing_nothing_is_an_error(tmp_path):
-    with pytest.raises(DatasetError, match="no finished episode"), DatasetWriter(tmp_path, layout_of(), {}) as writer:
+    with (
+        pytest.raises(DatasetError, match="no finished episode"),
+        DatasetWriter(tmp_path, layout_of(), {}) as writer,
+    ):
         writer.finalize()
 
 

@@ -49,15 +49,20 @@ def test_an_interval_bar_is_as_long_as_its_share():
 
 
 def test_a_histogram_marks_the_ticks_past_the_limit():
-    svg = charts.histogram([0, 5, 10, 15], [100, 0, 2], x_label="ms late", limit=10)
+    svg = charts.histogram([0, 5, 10, 15], [100, 0, 2], x_label="ms", y_label="ticks", limit=10)
     assert len(_bars(svg, "after")) == 1
     assert len(_bars(svg, "limit")) == 1
 
 
 def test_one_tick_among_thousands_is_still_seen():
-    svg = charts.histogram([0, 1, 2], [10_000, 1], x_label="ms late")
+    svg = charts.histogram([0, 1, 2], [10_000, 1], x_label="ms", y_label="ticks")
     common, rare = _bars(svg, "after")
     assert rare["height"] > 0.05 * common["height"]
+
+
+def test_bins_of_any_width_get_columns_of_one_width():
+    svg = charts.histogram([0, 0.1, 10, 500], [5, 5, 5], x_label="ms", y_label="ticks")
+    assert len({column["width"] for column in _bars(svg, "after")}) == 1
 
 
 def test_a_line_chart_leaves_out_values_that_are_not_finite():
@@ -79,7 +84,7 @@ def test_a_chart_of_nothing_says_so():
     empty = charts.Series(label="loss", x=[], y=[])
     for html in (
         charts.line_chart([empty], x_label="step", y_label="loss"),
-        charts.histogram([0, 1], [0], x_label="ms"),
+        charts.histogram([0, 1], [0], x_label="ms", y_label="ticks"),
         charts.bar_chart([]),
         charts.timeline([]),
     ):

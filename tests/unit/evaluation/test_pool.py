@@ -58,3 +58,21 @@ def test_frames_of_the_first_episodes_are_kept(tmp_path):
     pool.evaluate(job, num_workers=0)
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
     assert names == ["1000000.npy", "1000001.npy"]
+
+
+def test_environments_are_closed_even_when_an_episode_breaks_the_evaluation():
+    envs = []
+
+    def make_env():
+        envs.append(FakeEnv())
+        return envs[-1]
+
+    def stop(episode):
+        raise KeyboardInterrupt
+
+    job = pool.Job(
+        make_env=make_env, make_policy=make_noisy_policy, config=RolloutConfig(episodes=3)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        pool.evaluate(job, num_workers=0, on_episode=stop)
+    assert envs[0].is_closed

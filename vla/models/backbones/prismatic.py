@@ -71,7 +71,7 @@ class Prismatic(nn.Module):
 
     def forward(
         self,
-        images: UInt8[Tensor, "batch views 3 height width"],
+        images: UInt8[Tensor, "batch views 3 rows columns"],
         text_ids: Int[Tensor, "batch text"],
         text_valid: Bool[Tensor, "batch text"],
         state: Float[Tensor, "batch state"] | None = None,
@@ -110,7 +110,7 @@ class Prismatic(nn.Module):
         return output
 
     def image_tokens(
-        self, images: UInt8[Tensor, "batch views 3 height width"]
+        self, images: UInt8[Tensor, "batch views 3 rows columns"]
     ) -> Float[Tensor, "batch image_tokens width"]:
         """Returns image tokens, view after view, each marked: the towers cannot tell views apart."""
         tokens = self.projector(self.vision(images.flatten(0, 1))).unflatten(0, images.shape[:2])

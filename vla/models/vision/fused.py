@@ -28,14 +28,14 @@ class FusedTowers(nn.Module):
         self.num_patches = (image_size // configs[0].patch_size) ** 2
 
     def forward(
-        self, images: UInt8[Tensor, "batch 3 height width"]
+        self, images: UInt8[Tensor, "batch 3 rows columns"]
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns fused patch features of raw pictures; each tower normalises them in its own way."""
         pixels = images.contiguous(memory_format=torch.channels_last).to(torch.float32)
         return self.encode([_normalised(pixels, config) for config in self.configs])
 
     def encode(
-        self, pixels: Sequence[Float[Tensor, "batch 3 height width"]]
+        self, pixels: Sequence[Float[Tensor, "batch 3 rows columns"]]
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns fused patch features of pictures already normalised, one entry a tower."""
         features = [tower(x) for tower, x in zip(self.towers, pixels, strict=True)]

@@ -35,7 +35,7 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Linear(channels[-1] * self.square**2, width, bias=bias)
 
     def forward(
-        self, pixels: Float[Tensor, "batch 3 height width"]
+        self, pixels: Float[Tensor, "batch 3 rows columns"]
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns one token a patch.
 

@@ -92,7 +92,7 @@ class ViT(nn.Module):
         )
 
     def forward(
-        self, pixels: Float[Tensor, "batch 3 height width"]
+        self, pixels: Float[Tensor, "batch 3 rows columns"]
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns patch features of pictures that are already normalised.
 

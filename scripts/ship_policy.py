@@ -1,0 +1,89 @@
+"""Puts a trained policy into the package: fp16 weights, the contract, and a manifest that says how it was made.
+
+    python scripts/ship_policy.py WORK_FOLDER DESTINATION
+
+WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vla.checkpoints import native
+from vla.training.track import read_jsonl
+
+LARGEST_BYTES = 16 << 20
+
+
+def main(work: Path, destination: Path) -> None:
+    """Writes the checkpoint and MANIFEST.json; refuses a checkpoint that is too large to ship."""
+    loaded = native.load(work / "train")
+    training = {k: v for k, v in loaded.contract.training.items() if k != "datasets"}
+    contract = replace(loaded.contract, training=training)
+    native.save(
+        destination,
+        loaded.model,
+        contract,
+        loaded.tokenizer,
+        weights_dtype=native.WeightsDtype.FP16,
+    )
+    manifest = describe(work)
+    (destination / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in destination.iterdir())
+    print(f"{destination}: {size / 1e6:.1f} MB")
+    if size > LARGEST_BYTES:
+        sys.exit(f"{destination} holds {size} bytes; at most {LARGEST_BYTES} are shipped: train a smaller model")
+
+
+def describe(work: Path) -> dict[str, Any]:
+    """Returns recipe, seeds, steps, hardware, time, training curve and evaluations."""
+    collect, train = (_summary(work / name) for name in ("collect", "train"))
+    rows = read_jsonl(work / "train" / "metrics.jsonl")
+    curve = [
+        {
+            "step": row["step"],
+            "loss": row["validation/loss"],
+            "token_accuracy_within_2": row["validation/token_accuracy_within_2"],
+            "action_l1_dx_m": row["validation/action_l1/dx"],
+        }
+        for row in rows
+        if "validation/loss" in row
+    ]
+    return {
+        "recipe": "scripts/reproduce_tiny.sh",
+        "data": {key: collect[key] for key in ("episodes", "frames", "rejected") if key in collect},
+        "data_seeds": "scenes from seed 0, two instructions each; seeds from 1000000 are held out",
+        "training": {k: train[k] for k in ("step", "samples", "seconds", "cpu_seconds", "metrics")},
+        "hardware": {"processor": _processor(), "machine": platform.machine()},
+        "validation_curve": curve,
+        "evaluations": {
+            folder.name: {
+                key: summary[key]
+                for key in ("success_rate", "low", "high", "episodes", "seeds", "failures")
+            }
+            for folder in sorted(work.glob("eval*"))
+            for summary in [_summary(folder)]
+        },
+    }
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
