@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import sys
@@ -9,11 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import gymnasium.vector
-
-if sys.platform == "linux" and "DISPLAY" not in os.environ:
-    os.environ.setdefault(
-        "MUJOCO_GL", "egl"
-    )  # MuJoCo reads it once, at import; without a screen its default fails
 
 if TYPE_CHECKING:
     from envs.base import TabletopEnv
@@ -30,6 +26,22 @@ ENVIRONMENT_IDS = {
     "vla/OpenDrawer-v0": "open_drawer",
     "vla/Tabletop-v0": "tabletop",
 }
+
+
+def _choose_renderer() -> None:
+    """Picks an off-screen renderer that is there. MuJoCo reads the choice once, when it is first imported."""
+    if sys.platform != "linux" or "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ:
+        return
+    for name, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        os.environ["MUJOCO_GL"] = name
+        return
+
+
+_choose_renderer()
 
 
 def make(config: EnvConfig | None = None) -> TabletopEnv:

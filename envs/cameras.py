@@ -67,7 +67,7 @@ class Pictures:
     def __init__(self, model: mujoco.MjModel, image_size: int) -> None:
         self._model = model
         self._image_size = image_size
-        self._renderer: mujoco.Renderer | None = None
+        self._renderer: _Renderer | None = None
         self._finalizer: weakref.finalize | None = None
 
     def color(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
@@ -94,7 +94,7 @@ class Pictures:
             self._finalizer()
         self._renderer, self._finalizer = None, None
 
-    def _ready(self) -> mujoco.Renderer:
+    def _ready(self) -> _Renderer:
         if self._renderer is None:
             renderer = _make_renderer(self._model, self._image_size)
             # Interpreter shutdown would free the GL context too late and complain; this runs before.
@@ -103,9 +103,15 @@ class Pictures:
         return self._renderer
 
 
-def _make_renderer(model: mujoco.MjModel, image_size: int) -> mujoco.Renderer:
+class _Renderer(mujoco.Renderer):
+    # What `close` frees: a constructor that fails leaves them unset, and collecting it would print a traceback.
+    _gl_context = None
+    _mjr_context = None
+
+
+def _make_renderer(model: mujoco.MjModel, image_size: int) -> _Renderer:
     try:
-        return mujoco.Renderer(model, height=image_size, width=image_size)
+        return _Renderer(model, height=image_size, width=image_size)
     except Exception as error:
         raise ConfigError(
             f"no off-screen renderer ({type(error).__name__}: {error}); on Debian or Ubuntu run "

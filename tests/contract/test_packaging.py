@@ -54,7 +54,7 @@ def test_the_wheel_holds_every_config(wheel_names: set[str]):
 def test_the_wheel_holds_the_shipped_policy(wheel_names: set[str]):
     shipped = {name for name in wheel_names if name.startswith("vla/pretrained/tiny/")}
     names = {Path(name).name for name in shipped}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "manifest.json"} <= names
+    assert {"model.safetensors", "config.json", "tokenizer.json", "MANIFEST.json"} <= names
 
 
 def test_the_wheel_holds_nothing_else(wheel_names: set[str]):

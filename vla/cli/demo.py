@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla.errors import ConfigError
+from vla.errors import ConfigError, VlaError
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +176,9 @@ def _run_phase(phase: Phase, directory: Path, number: int) -> Finished:
     began = time.monotonic()
     summary = run_verb(cfg, directory)
     seconds = time.monotonic() - began
+    if summary.get("exit_code"):
+        reason = summary.get("error") or summary.get("status")
+        raise VlaError(f"{phase.command} failed ({reason}); look into {directory}, then try again")
     run_directory.write_json(path, {**summary, "command": phase.command, "seconds": seconds})
     return Finished(command=phase.command, summary=json.loads(path.read_text()), seconds=seconds)
 

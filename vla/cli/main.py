@@ -149,11 +149,11 @@ def _run_in_directory(
 
 
 def _choose_directory(request: Request, cfg: Any) -> Path:
-    from vla.cli import run_directory
+    from vla.cli import convert, run_directory
 
     parent = run_directory.output_root(request.output_root) / request.name
     if request.verb.positional:
-        parent /= str(getattr(cfg, request.verb.positional))
+        parent /= str(convert.to_plain(getattr(cfg, request.verb.positional)))
     previous = (
         run_directory.latest(parent)
         if request.verb.resumes and getattr(cfg, "resume", False)

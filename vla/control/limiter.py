@@ -75,7 +75,7 @@ class JointLimiter:
 
         The velocity of the target is fed forward, so that a target that itself keeps the limits is met exactly.
         """
-        target = np.clip(target, self.low, self.high)
+        asked, target = target, np.clip(target, self.low, self.high)
         ahead = np.clip(
             (target - self._last_target) / self._dt, -self._max_velocity, self._max_velocity
         )
@@ -83,14 +83,15 @@ class JointLimiter:
             target - ahead * self._dt - self.joints
         )  # distance to make up on top of the target's own motion
         self._last_target = target
-        return self._advance(ahead + np.sign(behind) * self._fastest_to_stop_within(np.abs(behind)))
+        wanted = ahead + np.sign(behind) * self._fastest_to_stop_within(np.abs(behind))
+        return self._advance(wanted, is_beyond=asked != target)
 
     def brake(self) -> Limited:
         """Returns the next command of the quickest stop that the limits permit."""
         self._last_target = self.joints + self.velocity * self._dt
-        return self._advance(np.zeros_like(self.velocity))
+        return self._advance(np.zeros_like(self.velocity), np.zeros(len(self.joints), dtype=bool))
 
-    def _advance(self, wanted: Vector) -> Limited:
+    def _advance(self, wanted: Vector, is_beyond: NDArray[np.bool_]) -> Limited:
         within_velocity = np.clip(wanted, -self._max_velocity, self._max_velocity)
         lowest = -self._fastest_to_stop_within(self.joints - self.low)
         highest = self._fastest_to_stop_within(self.high - self.joints)
@@ -103,7 +104,7 @@ class JointLimiter:
         return Limited(
             joints=self.joints,
             velocity=velocity,
-            by_position=within_position != within_velocity,
+            by_position=is_beyond | (within_position != within_velocity),
             by_velocity=within_velocity != wanted,
             by_acceleration=velocity != within_position,
         )

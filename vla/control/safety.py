@@ -42,28 +42,19 @@ class SafetyConfig:
     """How tight the checks are. Joint limits themselves come with the arm (vla.control.limits)."""
 
     position_margin_rad: float = 0.02  # commands stay this far inside the joint's range
-    max_tracking_error_rad: float = (
-        0.4  # a position servo trails a moving target by 0.1 s, up to 0.26 rad
-    )
+    # Distance of a joint from its command. A position servo at its force limit is 0.03 rad away.
+    max_tracking_error_rad: float = 0.1
     max_state_age_ms: float = 50.0  # oldest measurement of the arm that a command may be based on
-    workspace_slack_m: float = (
-        0.02  # targets are clamped to the box; the tool itself may swing this far beyond it
-    )
-    absurd_factor: float = (
-        10.0  # an action beyond this many times its limit is refused; below that it is clipped
-    )
-    max_overruns: int = (
-        5  # consecutive ticks that began more than one period late before the arm is held
-    )
+    # Targets are clamped to the workspace; the tool itself may swing this far beyond it.
+    workspace_slack_m: float = 0.02
+    # An action beyond this many times its limit is refused; below that it is clipped.
+    absurd_factor: float = 10.0
+    # Consecutive ticks that began more than one period late before the arm is held.
+    max_overruns: int = 5
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_tracking_error_rad",
-            "max_state_age_ms",
-            "workspace_slack_m",
-            "absurd_factor",
-            "max_overruns",
-        ):
+        positive = ("max_tracking_error_rad", "max_state_age_ms", "workspace_slack_m")
+        for name in (*positive, "absurd_factor", "max_overruns"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"safety.{name} must be positive; got {getattr(self, name)}")
         if self.position_margin_rad < 0:

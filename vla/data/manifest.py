@@ -81,9 +81,7 @@ class Manifest:
         grown.tasks = list(dict.fromkeys(self.tasks + [episode.task for episode in staged]))
         grown.num_frames = self.num_frames + sum(episode.num_frames for episode in staged)
         grown.histograms = {
-            name: np.sum(
-                [counts, *(episode.histograms[name] for episode in staged)], axis=0, dtype=np.int64
-            )
+            name: np.stack([counts, *(e.histograms[name] for e in staged)]).sum(axis=0)
             for name, counts in self.histograms.items()
         }
         return grown

@@ -101,7 +101,7 @@ def _caption(episode: Episode) -> ImageArray:
 def _text(episode: Episode, outcome: str, color: tuple[int, int, int]) -> ImageArray:
     picture = Image.new("RGB", (TILE_PX, CAPTION_PX), color)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=11)
+    font = ImageFont.load_default(size=12)
     lines = _wrapped(draw, episode.instruction, font, TILE_PX - 8)[:2]
     footer = f"seed {episode.seed}" + (f", {outcome}" if outcome else "")
     for row, line in enumerate([*lines, *[""] * (2 - len(lines)), footer]):

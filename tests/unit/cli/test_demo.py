@@ -19,6 +19,7 @@ class Verbs:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.failing = ""
+        self.reporting_failure = ""
 
     def stand_in(self, config_class: type) -> Callable[[Any, Path], dict[str, Any]]:
         """Returns a `run` that takes the verb's real settings."""
@@ -32,7 +33,7 @@ class Verbs:
                 (checkpoint / CONFIG).write_text("{}")
             if phase == self.failing:
                 raise VlaError(f"{phase} broke")
-            return {"phase": phase}
+            return {"phase": phase, "exit_code": int(phase == self.reporting_failure)}
 
         run.__annotations__ = {"cfg": config_class, "directory": Path, "return": dict[str, Any]}
         return run
@@ -108,6 +109,17 @@ def test_an_interrupted_demo_goes_on_with_the_phase_that_broke(
     verbs.failing, verbs.calls = "", []
     demo.run(cfg, _directory(tmp_path, "second"))
     assert verbs.phases == ["after", "deploy"]
+
+
+def test_a_phase_that_reports_a_failure_ends_the_demo_and_is_not_kept(
+    verbs: Verbs, cfg: DemoConfig, tmp_path: Path
+):
+    verbs.reporting_failure = "deploy"
+    with pytest.raises(VlaError, match=r"vla deploy robot=sim .* failed"):
+        demo.run(cfg, _directory(tmp_path, "first"))
+    verbs.reporting_failure, verbs.calls = "", []
+    demo.run(cfg, _directory(tmp_path, "second"))
+    assert verbs.phases == ["deploy"]
 
 
 def test_an_interrupted_fine_tuning_is_resumed(verbs: Verbs, cfg: DemoConfig, tmp_path: Path):

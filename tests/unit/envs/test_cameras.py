@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -96,3 +100,14 @@ def test_rendering_goes_on_after_close(env):
     before = env.reset(seed=3)[0]["images"]["front"]
     env.close()
     np.testing.assert_array_equal(env.reset(seed=3)[0]["images"]["front"], before)
+
+
+def test_without_a_renderer_the_error_says_what_to_install():
+    script = "import envs\ntry:\n    envs.make().reset(seed=0)\nexcept Exception as error:\n    print(repr(error))"
+    environment = {**os.environ, "MUJOCO_GL": "disable", "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "ConfigError" in child.stdout
+    assert "apt-get install" in child.stdout
+    assert child.stderr == ""

@@ -38,13 +38,17 @@ def test_grouped_attention_agrees_with_one_query_at_a_time(num_kv_heads, is_trai
     q, k, v = torch.randn(2, 4, 5, 8), *torch.randn(2, 2, num_kv_heads, 5, 8)
     mask = _causal(2, 5)
     with torch.set_grad_enabled(is_training):
-        torch.testing.assert_close(attend(q, k, v, mask), _naive(q, k, v, mask), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            attend(q, k, v, mask), _naive(q, k, v, mask), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_without_a_mask_everything_reads_everything():
     q, k, v = torch.randn(3, 1, 2, 4, 8)
     everything = torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    torch.testing.assert_close(attend(q, k, v, None), _naive(q, k, v, everything), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        attend(q, k, v, None), _naive(q, k, v, everything), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_gradients_agree_with_the_fused_kernel():

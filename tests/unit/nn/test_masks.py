@@ -10,9 +10,7 @@ def _rows(mask):
 
 
 def test_causal_attention_lets_each_token_see_itself_and_what_came_before():
-    mask = attention_mask(
-        ALL_VALID, 2, attention=PrefixAttention.CAUSAL, is_suffix_parallel=False
-    )
+    mask = attention_mask(ALL_VALID, 2, attention=PrefixAttention.CAUSAL, is_suffix_parallel=False)
     assert _rows(mask) == [
         [1, 0, 0, 0],
         [1, 1, 0, 0],
@@ -47,9 +45,7 @@ def test_a_parallel_suffix_sees_the_prefix_and_all_of_itself_but_stays_hidden_fr
 
 def test_nobody_attends_to_padding_in_the_middle_of_a_row():
     valid = torch.tensor([[True, True, False, True], [True, False, False, True]])
-    mask = attention_mask(
-        valid, 3, attention=PrefixAttention.PREFIX_LM, is_suffix_parallel=False
-    )
+    mask = attention_mask(valid, 3, attention=PrefixAttention.PREFIX_LM, is_suffix_parallel=False)
     assert mask.shape == (2, 1, 4, 4)
     assert mask[:, 0].int().tolist() == [
         [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 1]],

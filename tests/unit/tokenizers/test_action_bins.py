@@ -7,9 +7,7 @@ from hypothesis.extra import numpy as hnp
 from vla.tokenizers.action_bins import NUM_BINS, ActionBins, ActionLayout, ActionVocabulary
 
 normalised = hnp.arrays(np.float64, hnp.array_shapes(max_dims=2), elements=st.floats(-1, 1))
-any_action = hnp.arrays(
-    np.float32, (7,), elements=st.floats(-1e6, 1e6, width=32, allow_nan=False)
-)
+any_action = hnp.arrays(np.float32, (7,), elements=st.floats(-1e6, 1e6, width=32, allow_nan=False))
 
 
 def test_the_numbers_of_openvla():

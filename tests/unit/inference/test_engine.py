@@ -1,0 +1,102 @@
+import dataclasses
+
+import pytest
+import torch
+
+from vla.inference.engine import ActionEngine
+from vla.models.backbones.prismatic import Prismatic
+from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
+from vla.models.decoder import DecoderConfig
+from vla.models.vision import presets
+from vla.nn.masks import PrefixAttention
+from vla.tokenizers.action_bins import ActionLayout
+
+TEXT = 300
+PARALLEL = PrismaticConfig(
+    image_size=32,
+    towers=[presets.tiny_dinov2(32, 1), presets.tiny_siglip(32, 1)],
+    projector_width=32,
+    text_vocab_size=TEXT,
+    decoder=DecoderConfig(
+        vocab_size=TEXT, width=32, depth=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_width=48
+    ),
+    chunk_length=2,
+)
+
+
+def _one_by_one(layout: ActionLayout, attention: PrefixAttention) -> Prismatic:
+    torch.manual_seed(0)
+    return Prismatic(
+        dataclasses.replace(
+            PARALLEL,
+            decoder=dataclasses.replace(PARALLEL.decoder, vocab_size=TEXT + 7 * 256),
+            action_decoding=ActionDecoding.AUTOREGRESSIVE,
+            action_layout=layout,
+            attention=attention,
+            grounding=False,
+        )
+    )
+
+
+def _inputs() -> dict[str, torch.Tensor]:
+    valid = torch.tensor([[True] * 5 + [False] * 3, [True] * 8, [True] * 2 + [False] * 6])
+    return {
+        "images": torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8),
+        "text_ids": torch.randint(4, TEXT, (3, 8)),
+        "text_valid": valid,
+        "state": torch.rand(3, 7),
+    }
+
+
+@pytest.mark.parametrize("layout", list(ActionLayout))
+@pytest.mark.parametrize("attention", list(PrefixAttention))
+def test_decoding_with_a_cache_equals_reading_everything_again_for_each_token(layout, attention):
+    model, inputs = _one_by_one(layout, attention), _inputs()
+    bins, probabilities = ActionEngine(model=model).predict(**inputs)
+    again = torch.zeros_like(bins)
+    with torch.no_grad():
+        for step in range(2):
+            for dim in range(7):
+                logits = model(**inputs, action_bins=again).action_logits
+                again[:, step, dim] = logits[:, step, dim].argmax(dim=-1)
+        chosen = model(**inputs, action_bins=again).action_logits.softmax(dim=-1)
+    torch.testing.assert_close(bins, again)
+    expected = chosen.gather(-1, bins[..., None])[..., 0]
+    torch.testing.assert_close(probabilities, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_token_that_is_no_action_is_never_chosen_however_likely():
+    model, inputs = _one_by_one(ActionLayout.NEW_256, PrefixAttention.CAUSAL), _inputs()
+    before, _ = ActionEngine(model=model).predict(**inputs)
+    model.action_head.lm_head.weight.data[:TEXT] *= 1000.0  # words shout
+    after, _ = ActionEngine(model=model).predict(**inputs)
+    torch.testing.assert_close(after, before)
+
+
+def test_parallel_decoding_takes_the_likeliest_bins_of_one_forward_pass():
+    torch.manual_seed(0)
+    model, inputs = Prismatic(PARALLEL), _inputs()
+    bins, probabilities = ActionEngine(model=model).predict(**inputs)
+    with torch.no_grad():
+        expected = model(**inputs).action_logits.softmax(dim=-1).max(dim=-1)
+    assert bins.shape == (3, 2, 7)
+    torch.testing.assert_close(bins, expected.indices)
+    torch.testing.assert_close(probabilities, expected.values)
+
+
+@pytest.mark.parametrize("is_parallel", [True, False])
+def test_sampling_repeats_with_the_same_seed(is_parallel):
+    model = (
+        Prismatic(PARALLEL)
+        if is_parallel
+        else _one_by_one(ActionLayout.PER_DIMENSION, PrefixAttention.PREFIX_LM)
+    )
+    inputs = _inputs()
+
+    def sample(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        engine = ActionEngine(model=model, temperature=1.0, generator=generator)
+        return engine.predict(**inputs)[0]
+
+    assert torch.equal(sample(1), sample(1))
+    assert not torch.equal(sample(1), sample(2))
