@@ -62,9 +62,8 @@ class BatchConfig:
 
     weights: list[float] | None = None  # passes per epoch over each dataset; null is one each
     val_fraction: float = 0.05  # share of scenes held out for validation
-    train_past_end: bool = (
-        True  # learn to rest after an episode's end; false leaves those actions out of the loss
-    )
+    # learn to rest after an episode's end; false leaves those actions out of the loss
+    train_past_end: bool = True
     jitter: ColorJitterConfig | None = None  # colours only, training only
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a dataset decoded once into raw uint8 files, so that training reads any frame with one memory copy.
+"""Pictures decoded once into raw uint8 files, so that training reads any frame with one memory copy.
 
 A random 64 px frame costs about 0.1 ms to decode from PNG and 1 ms or more from video, and 5 microseconds from here.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,7 @@ class PictureSource:
             return images
         path = self._cache_path()
         if not path.is_file() or path.stat().st_size != int(np.prod(shape)):
+            self._check_space(path.parent, int(np.prod(shape)))
             with replacing(path) as temporary:
                 written = np.memmap(temporary, np.uint8, "w+", shape=shape)
                 self._decode_into(written)
@@ -158,22 +160,14 @@ class PictureSource:
 
     def _video_plan(self) -> Iterator[tuple[Path, list[int], list[float]]]:
         """Yields each mp4 file with the rows it shows and their seconds within it, in the order of time."""
-        prefix = f"videos/{self.key}/"
-        columns = [
-            "episode_index",
-            *(prefix + name for name in ("chunk_index", "file_index", "from_timestamp")),
-        ]
-        entries = [
-            row
-            for path in episode_files(self.root)
-            for row in pq.read_table(path, columns=columns).to_pylist()
-        ]
+        names = [f"videos/{self.key}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
+        columns = ["episode_index", *names]
+        tables = [pq.read_table(path, columns=columns) for path in episode_files(self.root)]
+        entries = [row for table in tables for row in table.to_pylist()]
         files: dict[tuple[int, int], list[tuple[float, int]]] = {}
         for row in entries[: len(self._ends)]:
-            place = (row[prefix + "chunk_index"], row[prefix + "file_index"])
-            files.setdefault(place, []).append(
-                (row[prefix + "from_timestamp"], row["episode_index"])
-            )
+            chunk, number, start_s = (row[name] for name in names)
+            files.setdefault((chunk, number), []).append((start_s, row["episode_index"]))
         template = self._info.get("video_path") or VIDEO_PATH
         for (chunk, number), episodes in sorted(files.items()):
             rows: list[int] = []
@@ -182,12 +176,8 @@ class PictureSource:
                 first, end = self._ends[episode - 1] if episode else 0, self._ends[episode]
                 rows += range(first, end)
                 times += [start_s + i / self._info["fps"] for i in range(end - first)]
-            yield (
-                self.root
-                / template.format(video_key=self.key, chunk_index=chunk, file_index=number),
-                rows,
-                times,
-            )
+            name = template.format(video_key=self.key, chunk_index=chunk, file_index=number)
+            yield self.root / name, rows, times
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -228,6 +218,15 @@ class PictureSource:
         _, height, width = self.shape
         return f"{self.key.rsplit('.', 1)[-1]}-{height}x{width}-"
 
+    def _check_space(self, folder: Path, needed: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise DatasetError(
+                f"decoded pictures of {self.key} take {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; "
+                "make room or use a smaller image_size"
+            )
+
     def _drop_other_versions(self, path: Path) -> None:
         if path.parent == self.root / _FOLDER:
             for other in path.parent.glob(self._cache_prefix() + "*.u8"):
@@ -241,6 +240,7 @@ def data_files(root: Path) -> list[Path]:
 
 
 def episode_files(root: Path) -> list[Path]:
+    """Returns the parquet files that describe the episodes, in their order."""
     return sorted((root / EPISODES_PATH.split("/chunk")[0]).glob("*/*.parquet"))
 
 

@@ -79,6 +79,7 @@ def open_frames(
     cameras: Sequence[str],
     action_width: int | None = None,
     state_width: int | None = None,
+    rate_hz: float | None = None,
     image_size: int | None = None,
     cache: bool = True,
 ) -> Frames:
@@ -88,12 +89,13 @@ def open_frames(
         cameras: which cameras, in the order the policy wants them.
         action_width: numbers per action that the policy expects; None accepts any.
         state_width: numbers of proprioception that the policy expects; None accepts any.
+        rate_hz: actions a second that the policy will give; None accepts any.
         image_size: resize pictures to this square; None keeps their size.
         cache: keep decoded pictures on disk beside the dataset; without it they are decoded into RAM.
 
     Raises:
         DatasetError: not a LeRobotDataset v3, a camera or feature is missing, a width differs, an action or state is
-            not finite (naming episode and frame), or a picture cannot be decoded.
+            not finite (naming episode and frame), the rate differs, or a picture cannot be decoded.
     """
     root = Path(root)
     info = read_info(root)
@@ -101,6 +103,11 @@ def open_frames(
     _check_cameras(root, features, cameras)
     for name, width in ((ACTION, action_width), (STATE, state_width)):
         _check_width(root, features, name, width)
+    if rate_hz is not None and info["fps"] != rate_hz:
+        raise DatasetError(
+            f"{root} was recorded at {info['fps']} Hz, the policy acts at {rate_hz:g} Hz; "
+            "resample the dataset or use an embodiment of its rate"
+        )
     has_grounding = ENVIRONMENT_STATE in features
     wanted = [
         ACTION,

@@ -117,7 +117,7 @@ class Bench:
         return self.arm.kinematics.pose(self.arm.joints).position
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bench() -> Callable[..., Bench]:
     return Bench
 

@@ -102,6 +102,18 @@ def test_another_action_width_is_refused(tmp_path):
         open_frames(write_dataset(tmp_path), cameras=CAMERAS, action_width=14)
 
 
+def test_another_rate_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="recorded at 10 Hz, the policy acts at 30 Hz"):
+        open_frames(write_dataset(tmp_path), cameras=CAMERAS, rate_hz=30.0)
+
+
+def test_a_full_disk_is_noticed_before_decoding(tmp_path, monkeypatch):
+    root = write_dataset(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(DatasetError, match=r"decoded pictures of .*front take 0.0 GB"):
+        open_frames(root, cameras=CAMERAS)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_action_that_is_not_finite_names_episode_and_frame(tmp_path, value):
     root = write_dataset(tmp_path)
