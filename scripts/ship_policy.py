@@ -33,11 +33,15 @@ def main(work: Path, destination: Path) -> None:
         weights_dtype=native.WeightsDtype.FP16,
     )
     manifest = describe(work)
-    (destination / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (destination / "MANIFEST.json").write_text(
+        json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
+    )
     size = sum(path.stat().st_size for path in destination.iterdir())
     print(f"{destination}: {size / 1e6:.1f} MB")
     if size > LARGEST_BYTES:
-        sys.exit(f"{destination} holds {size} bytes; at most {LARGEST_BYTES} are shipped: train a smaller model")
+        sys.exit(
+            f"{destination} holds {size} bytes; at most {LARGEST_BYTES} are shipped: train a smaller model"
+        )
 
 
 def describe(work: Path) -> dict[str, Any]:

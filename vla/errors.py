@@ -1,5 +1,10 @@
 """The few errors this package raises on purpose; the command line prints them as one line, without a traceback."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class VlaError(Exception):
     """Something the caller can mend. The message says what was wrong, what was expected and what to do."""
@@ -29,17 +34,15 @@ class PolicyError(VlaError):
     """A policy failed to produce an action chunk."""
 
 
-def unknown_name(kind: str, name: object, choices: object) -> str:
+def unknown_name(kind: str, name: object, choices: Iterable[object]) -> str:
     """Returns the one-line message for a name that is not among `choices`, with the nearest match when there is one.
 
     Args:
         kind: what the name stands for, e.g. "camera".
         name: the value that was given.
-        choices: an iterable of accepted names.
+        choices: the accepted names.
     """
-    import difflib
-
-    known = sorted(str(choice) for choice in choices)  # type: ignore[attr-defined]
+    known = sorted(str(choice) for choice in choices)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {str(name)!r}; choose one of {', '.join(known)}{hint}"

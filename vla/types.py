@@ -22,16 +22,28 @@ class ActionSpec:
     units: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    is_relative: tuple[bool, ...]  # True: a change since the last action (rest is 0); False: an absolute target
+    is_relative: tuple[
+        bool, ...
+    ]  # True: a change since the last action (rest is 0); False: an absolute target
     frame: str
     rate_hz: float
 
     def __post_init__(self) -> None:
-        for name in ("names", "units", "low", "high", "is_relative"):  # JSON and OmegaConf hand back lists
+        for name in (
+            "names",
+            "units",
+            "low",
+            "high",
+            "is_relative",
+        ):  # JSON and OmegaConf hand back lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        widths = {len(self.names), len(self.units), len(self.low), len(self.high), len(self.is_relative)}
-        if len(widths) != 1:
-            raise ActionError(f"an ActionSpec needs one name, unit, low, high and is_relative per dimension; got lengths {sorted(widths)}")
+        columns = (self.names, self.units, self.low, self.high, self.is_relative)
+        lengths = sorted({len(column) for column in columns})
+        if len(lengths) != 1:
+            raise ActionError(
+                "an ActionSpec needs one name, unit, low, high and is_relative per dimension; "
+                f"got lengths {lengths}"
+            )
 
     @property
     def width(self) -> int:
@@ -61,7 +73,7 @@ class ActionSpec:
         return np.asarray(action, dtype=np.float32)
 
     def rest(self, absolute: NDArray[Any]) -> FloatArray:
-        """Returns the action (width,) that changes nothing: 0 where relative, the given current value where absolute."""
+        """Returns the action (width,) that changes nothing: 0 where relative, else the given current value."""
         return np.where(self.is_relative, 0.0, absolute).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,11 +85,15 @@ class ActionSpec:
     def _check_shape_and_finite(self, action: NDArray[Any]) -> None:
         shape = np.shape(action)
         if not shape or shape[-1] != self.width:
-            raise ActionError(f"an action has {self.width} numbers ({', '.join(self.names)}); got shape {shape}")
+            raise ActionError(
+                f"an action has {self.width} numbers ({', '.join(self.names)}); got shape {shape}"
+            )
         finite = np.isfinite(action)
         if not finite.all():
             dim = int(np.argwhere(~finite)[0][-1])
-            raise ActionError(f"action {self.names[dim]} is not finite ({action[tuple(np.argwhere(~finite)[0])]})")
+            raise ActionError(
+                f"action {self.names[dim]} is not finite ({action[tuple(np.argwhere(~finite)[0])]})"
+            )
 
 
 END_EFFECTOR_DELTA_7D = ActionSpec(

@@ -45,13 +45,13 @@ def shared_memory() -> set[str]:
 
 
 def test_the_expert_solves_episodes_one_after_the_other_within_all_limits(tmp_path):
-    summary = simulate(tmp_path, "policy=expert", "env=reach", "seconds=12")
-    assert summary["episodes"] >= 3
+    summary = simulate(tmp_path, "policy=expert", "env=reach", "seconds=7")
+    assert summary["episodes"] >= 2
     assert summary["successes"] == summary["episodes"]
     assert summary["limit_violations"] == 0
     assert (summary["misses"], summary["holds"]) == (0, 0)
     lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
-    assert [json.loads(line)["seed"] for line in lines][:3] == [2_000_000, 2_000_001, 2_000_002]
+    assert [json.loads(line)["seed"] for line in lines][:2] == [2_000_000, 2_000_001]
 
 
 def test_the_same_settings_give_the_same_drive_bit_for_bit(tmp_path):
@@ -64,7 +64,9 @@ def test_the_same_settings_give_the_same_drive_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("latency_ms", [20, 90])
-def test_a_stalled_policy_is_met_by_a_hold_within_100_ms_and_the_arm_goes_on_afterwards(tmp_path, latency_ms):
+def test_a_stalled_policy_is_met_by_a_hold_within_100_ms_and_the_arm_goes_on_afterwards(
+    tmp_path, latency_ms
+):
     summary = simulate(
         tmp_path,
         "seconds=5",
@@ -82,12 +84,16 @@ def test_a_stalled_policy_is_met_by_a_hold_within_100_ms_and_the_arm_goes_on_aft
     assert 1.7 < (log["mode"] == Mode.HOLD).sum() * 0.01 < 2.3
 
 
-def test_a_policy_slower_than_the_limit_holds_the_arm_and_the_report_says_what_to_change(tmp_path, capsys):
+def test_a_policy_slower_than_the_limit_holds_the_arm_and_the_report_says_what_to_change(
+    tmp_path, capsys
+):
     summary = simulate(tmp_path, "seconds=2", "simulated_latency_ms=300")
     assert summary["seconds_by_mode"]["move"] == 0.0
     printed = capsys.readouterr().out
     assert "a slower policy needs a higher control.max_action_age_ms" in printed
-    patient = simulate(tmp_path, "seconds=2", "simulated_latency_ms=300", "control.max_action_age_ms=350")
+    patient = simulate(
+        tmp_path, "seconds=2", "simulated_latency_ms=300", "control.max_action_age_ms=350"
+    )
     assert patient["seconds_by_mode"]["move"] > 0.3
 
 
@@ -158,6 +164,7 @@ def test_when_the_policy_process_dies_the_arm_is_held_and_the_drive_ends_with_st
     assert shared_memory() <= before
 
 
+@pytest.mark.slow  # loads torch in a process of its own
 def test_a_policy_that_cannot_load_is_refused_before_anything_moves(tmp_path):
     before = shared_memory()
     with pytest.raises(CheckpointError):
@@ -175,7 +182,7 @@ def start_command(output: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -187,33 +194,35 @@ def await_line(process: subprocess.Popen, text: str) -> None:
     pytest.fail(f"the command ended without saying {text!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_drive_brings_the_arm_to_rest_reports_and_leaves_nothing_behind(tmp_path, number):
+def finish(process: subprocess.Popen, output: Path) -> dict:
+    """Returns the summary of a command that was told to stop, after checking that it did so cleanly."""
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "missed deadlines" in printed
+    assert "Traceback" not in errors
+    summary = json.loads((output / "deploy" / "latest" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["limit_violations"] == 0
+    return summary
+
+
+def test_an_interrupted_drive_brings_the_arm_to_rest_reports_and_leaves_nothing_behind(tmp_path):
     before = shared_memory()
     process = start_command(tmp_path)
     await_line(process, "driving for")
     time.sleep(0.5)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does: to all processes
-    else:
-        process.send_signal(number)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "missed deadlines" in output
-    assert "Traceback" not in errors
-    summary = json.loads((tmp_path / "deploy" / "latest" / "summary.json").read_text())
-    assert summary["status"] == "interrupted"
-    assert summary["limit_violations"] == 0
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    finish(process, tmp_path)
+    assert np.abs(ticks(tmp_path / "deploy" / "latest")["velocity"][-1]).max() < 0.1
     assert shared_memory() <= before
 
 
-def test_the_emergency_stop_is_a_signal_to_the_command(tmp_path):
+@pytest.mark.slow
+def test_signals_press_the_emergency_stop_and_end_the_drive(tmp_path):
     process = start_command(tmp_path)
     await_line(process, "driving for")
     time.sleep(0.3)
     process.send_signal(signal.SIGUSR1)
     time.sleep(0.7)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    summary = json.loads((tmp_path / "deploy" / "latest" / "summary.json").read_text())
-    assert summary["hold_reasons"]["emergency_stop"] == 1
+    assert finish(process, tmp_path)["hold_reasons"]["emergency_stop"] == 1

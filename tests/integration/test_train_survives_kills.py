@@ -66,7 +66,10 @@ def test_twenty_kills_change_nothing(tmp_path: Path, num_kills: int):
     for _ in range(num_kills):
         kill_soon(train(root, torn), torn, rng)
     finish(train(root, torn))
-    losses = [[row["train/loss"] for row in read_jsonl(d / "metrics.jsonl") if "train/loss" in row] for d in (whole, torn)]
+    losses = [
+        [row["train/loss"] for row in read_jsonl(d / "metrics.jsonl") if "train/loss" in row]
+        for d in (whole, torn)
+    ]
     assert losses[0] == losses[1]
     ends = [json.loads((d / "summary.json").read_text())["metrics"]["loss"] for d in (whole, torn)]
     assert ends[0] == ends[1]

@@ -28,7 +28,9 @@ class EnvironmentReport:
     episodes: int
 
 
-def measure_environment(env: Any, expert: Expert, *, steps: int, seed: int = 0) -> EnvironmentReport:
+def measure_environment(
+    env: Any, expert: Expert, *, steps: int, seed: int = 0
+) -> EnvironmentReport:
     """Returns the rates of a gymnasium environment over at least `steps` steps of whole episodes."""
     stepping = resetting = 0.0
     done_steps = episodes = 0

@@ -1,7 +1,7 @@
-"""What a model costs: operations, processor time of training and acting, memory. Ratios travel between machines, times do not.
+"""What a model costs: operations, processor time of training and acting, memory.
 
-Times are process CPU time on one thread, best of several rounds with the arms interleaved, because wall clock on a
-shared machine measures the neighbours.
+Ratios travel between machines, times do not. Times are process CPU time on one thread, best of several
+rounds with the arms interleaved, because wall clock on a shared machine measures the neighbours.
 """
 
 from __future__ import annotations

@@ -39,9 +39,10 @@ class WandbTracker:
         import wandb
 
         is_logged_in = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-        mode = os.environ.get("WANDB_MODE") or ("online" if is_logged_in else "offline")
+        if not is_logged_in:
+            os.environ.setdefault("WANDB_MODE", "offline")
         self._run = wandb.init(
-            project=cfg.wandb.project, dir=directory, config=to_plain(cfg), mode=mode, resume="allow"
+            project=cfg.wandb.project, dir=directory, config=to_plain(cfg), resume="allow"
         )
 
     def log(self, metrics: Metrics, step: int) -> None:

@@ -141,7 +141,7 @@ class ControlLoop:
         self._answer_board()
         mode, began = self._decide(state, now_s)
         if began or self._action is None:
-            self._show(state, now_s, base=self._scheduler.consumed - int(began))
+            self._show(state, now_s, began)
         command = self._command(mode, state)
         self._write_log(tick, now_s, mode, state, command)
 
@@ -241,14 +241,18 @@ class ControlLoop:
         self._robot.command(np.append(joints, self._gripper))
         return joints
 
-    def _show(self, state: JointState, now_s: float, base: int) -> None:
+    def _show(self, state: JointState, now_s: float, began: bool) -> None:
         """Publishes what the policy's side needs for its next answer, and remembers where the tool was."""
         tool = leashed(
             self._tool, self._arm.pose(state.joints), self._config.leash_m, self._config.leash_rad
         )
         sequence = self._links.snapshots.publish(
-            episode=self._episode, captured_at_s=now_s, **self._robot.snapshot()
+            episode=self._episode,
+            captured_at_s=now_s,
+            is_waiting=not began,
+            **self._robot.snapshot(),
         )
+        base = self._scheduler.consumed - int(began)
         self._captures[sequence] = Capture(base=base, captured_at_s=now_s, tool=tool)
         self._captures.pop(sequence - _MAX_CAPTURES, None)
 

@@ -17,7 +17,8 @@ MAX_CHUNK_STEPS = 64
 _INTEGER = Field(dtype="int64")
 
 # Control to policy; the robot adds what it saw. A chunk names the snapshot it answers by its sequence number.
-SNAPSHOT: Layout = {"episode": _INTEGER, "captured_at_s": Field()}
+# `is_waiting` is 0 when an action begins at that instant, so that an answer can be used from its second action on.
+SNAPSHOT: Layout = {"episode": _INTEGER, "captured_at_s": Field(), "is_waiting": _INTEGER}
 # Policy to control: a new episode; the robot adds what it needs to start it.
 SCENE: Layout = {"episode": _INTEGER}
 

@@ -81,7 +81,7 @@ class PolicySide:
     def __init__(self, player: Player, links: Links, faults: FaultConfig, clock: Clock) -> None:
         self._player, self._links, self._faults, self._clock = player, links, faults, clock
         self._episode = -1
-        self._num_chunks = 0
+        self._num_chunks = self._chunk_length = 0  # length of the last chunk
         self._first_answer_s: float | None = None
         self._has_stalled = False
         self.answer_times_s: list[float] = []
@@ -105,12 +105,14 @@ class PolicySide:
     def answer(self, snapshot: Message, sleep: Callable[[float], None]) -> dict[str, Any] | None:
         """Returns the fields of the chunk for a snapshot, or None when there is nothing to send.
 
-        That is so when the snapshot is stale or of an earlier episode, when its episode has ended (then the next one is begun),
+        That is so when the snapshot is stale, of an earlier episode or of no use, when its episode has ended (then the next one is begun),
         and when an injected fault loses the chunk. `sleep` is called with the seconds of an injected stall.
         """
         age_s = self._clock.now() - snapshot.number("captured_at_s")
         if snapshot.integer("episode") != self._episode or age_s > _FRESH_S:
             return None
+        if self._chunk_length == 1 and not snapshot.integer("is_waiting"):
+            return None  # by the time of the answer its only action would be past
         began_s = self._clock.now()
         observation = self._player.observe(snapshot)
         outcome = self._player.outcome()
@@ -164,7 +166,7 @@ class PolicySide:
             raise PolicyError(
                 f"the policy gave {len(actions)} actions in a chunk; expected 1 to {MAX_CHUNK_STEPS}"
             )
-        self._num_chunks += 1
+        self._num_chunks, self._chunk_length = self._num_chunks + 1, len(actions)
         if self._faults.drop_every and self._num_chunks % self._faults.drop_every == 0:
             return None
         if self._faults.nan_every and self._num_chunks % self._faults.nan_every == 0:

@@ -20,7 +20,6 @@ from vla.control.rotation import Pose, Vector
 from vla.errors import ConfigError
 from vla.types import ActionSpec, FloatArray
 
-
 _AT_REST_M = 1e-5  # a tool that goes further than this in a tick is moving
 
 

@@ -250,7 +250,20 @@ def set_physics_state(model: Any, data: Any, state: Vector) -> None:
 
 def _shape(model: Any) -> tuple[int, ...]:
     """Returns what the layout of mujoco.MjData depends on, for the models of one kind of scene."""
-    names = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "ncam", "nlight", "ntendon", "nM")
+    names = (
+        "nq",
+        "nv",
+        "nu",
+        "na",
+        "nbody",
+        "njnt",
+        "ngeom",
+        "nsite",
+        "ncam",
+        "nlight",
+        "ntendon",
+        "nM",
+    )
     sizes = (int(getattr(model, name)) for name in (*names, "nmocap", "nsensordata", "narena"))
     return (*sizes, int(mujoco.mj_sizeModel(model)))
 

@@ -78,7 +78,11 @@ def train_policy(
         )
 
     def save(model: nn.Module, state: dict[str, Tensor], done: Progressed) -> None:
-        training = {**done.to_dict(), "samples": done.step * cfg.training.batch_size, "datasets": cfg.data.roots}
+        training = {
+            **done.to_dict(),
+            "samples": done.step * cfg.training.batch_size,
+            "datasets": cfg.data.roots,
+        }
         contract = replace(learner.contract, training=training)
         resumable = native.TrainingState(tensors=state, values=done.to_dict())
         series.save(
@@ -146,9 +150,7 @@ def new_learner(
                 patch_size=backbone.patch_size,
                 chunk_length=backbone.chunk_length,
             )
-    shape = replace(
-        shape, image_size=backbone.image_size, num_views=len(embodiment.camera_names)
-    )
+    shape = replace(shape, image_size=backbone.image_size, num_views=len(embodiment.camera_names))
     contract = Contract(
         embodiment=embodiment,
         image_size=backbone.image_size,
@@ -218,7 +220,9 @@ def _resumable(newest: Path | None) -> tuple[dict[str, Tensor], Progressed] | No
     try:
         return state.tensors, Progressed(**state.values)
     except TypeError as error:
-        raise CheckpointError(f"{newest}: {error}; it was written by another version, start anew") from None
+        raise CheckpointError(
+            f"{newest}: {error}; it was written by another version, start anew"
+        ) from None
 
 
 def _parts(model: Prismatic) -> dict[Part, nn.Module]:

@@ -76,12 +76,16 @@ class DataConfig:
 
     roots: list[str] = field(default_factory=list)  # LeRobot dataset folders
     weights: list[float] | None = None  # passes over each dataset per epoch; null = one each
-    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])  # observation.images.<name>
+    cameras: list[str] = field(
+        default_factory=lambda: ["front", "wrist"]
+    )  # observation.images.<name>
     validation_fraction: float = 0.03  # of the scenes, never trained on
     brightness_jitter: float = 0.0  # factor 1 - b .. 1 + b
     contrast_jitter: float = 0.0  # likewise
     saturation_jitter: float = 0.0  # likewise
-    statistics_from_data: bool = False  # with init_from: new action statistics instead of the checkpoint's
+    statistics_from_data: bool = (
+        False  # with init_from: new action statistics instead of the checkpoint's
+    )
 
 
 @dataclass(kw_only=True)
@@ -98,11 +102,15 @@ class TrainingConfig:
 
     steps: int = 20_000  # optimiser steps
     batch_size: int = 128  # samples a step
-    max_seconds: float | None = None  # wall clock budget; the schedule then ends at whichever comes first
+    max_seconds: float | None = (
+        None  # wall clock budget; the schedule then ends at whichever comes first
+    )
     seed: int = 0  # weights, order of samples, augmentation
     precision: Precision = Precision.AUTO
     num_threads: int = 0  # 0 = one per core
-    compile: bool = False  # torch.compile the model; needs a C++ compiler, pays off after some thousand steps
+    compile: bool = (
+        False  # torch.compile the model; needs a C++ compiler, pays off after some thousand steps
+    )
     frozen_parts: list[Part] = field(default_factory=list)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -116,7 +124,9 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be at least 1; got {getattr(self, name)}")
         if not 0 <= self.optim.ema_decay < 1:
-            raise ConfigError(f"training.optim.ema_decay must lie in [0, 1); got {self.optim.ema_decay}")
+            raise ConfigError(
+                f"training.optim.ema_decay must lie in [0, 1); got {self.optim.ema_decay}"
+            )
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import nn
 
 from vla.data.collate import Batches, TrainBatch
@@ -35,7 +41,12 @@ class Progressed:
     metrics: Metrics = field(default_factory=dict)  # last validation
 
     def to_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "metrics": self.metrics}
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "metrics": self.metrics,
+        }
 
 
 SaveCheckpoint = Callable[[nn.Module, dict[str, torch.Tensor], Progressed], None]
@@ -155,8 +166,12 @@ class _Run:
             torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16),
         ):
             metrics = measure(self.model)
-        self.tracker.log({f"validation/{name}": value for name, value in metrics.items()}, done.step)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
+        self.tracker.log(
+            {f"validation/{name}": value for name, value in metrics.items()}, done.step
+        )
+        shown = ", ".join(
+            f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name
+        )
         logger.info("step %d: %s", done.step, shown)
         return metrics
 

@@ -32,7 +32,11 @@ class Objective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted sum and the unweighted terms by name, all scalars."""
         output = forward(
-            batch.images, batch.text_ids, batch.text_valid, batch.state, action_bins=batch.action_bins
+            batch.images,
+            batch.text_ids,
+            batch.text_valid,
+            batch.state,
+            action_bins=batch.action_bins,
         )
         terms = {
             "action": action_cross_entropy(

@@ -11,7 +11,7 @@ from vla.training.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, cfg: OptimConfig) -> torch.optim.AdamW:
-    """Returns AdamW over the trainable parameters; weight decay on matrices only, not on gains, biases or tables of one row."""
+    """Returns AdamW over the trainable parameters; weight decay on matrices, not on gains or biases."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trainable if p.ndim >= 2]
     vectors = [p for p in trainable if p.ndim < 2]
@@ -52,7 +52,8 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Moves the average towards the live weights; early steps count more, so that the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.weights.values()), list(self._live.values()), 1 - decay)
+        for name, live in self._live.items():
+            self.weights[name].lerp_(live, 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -21,5 +21,7 @@ def freeze(model: nn.Module, parts: list[Part], part_modules: dict[Part, nn.Modu
             parameter.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if trainable == 0:
-        raise ConfigError(f"frozen_parts={[p.value for p in parts]} leaves nothing to train; unfreeze one")
+        raise ConfigError(
+            f"frozen_parts={[p.value for p in parts]} leaves nothing to train; unfreeze one"
+        )
     return trainable

@@ -31,7 +31,7 @@ def restore_state(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
 ) -> None:
-    """Puts a state from `collect_state` back; raises CheckpointError naming the first tensor that is absent or misshapen."""
+    """Puts a state from `collect_state` back; CheckpointError names a tensor that is absent or misshapen."""
     for name, parameter in model.named_parameters():
         parameter.copy_(_take(tensors, f"weights.{name}", parameter.shape))
         if not parameter.requires_grad:
@@ -54,5 +54,7 @@ def _take(tensors: dict[str, Tensor], key: str, shape: torch.Size) -> Tensor:
             "start a new run with init_from= instead of resume=true"
         )
     if tensors[key].shape != shape:
-        raise CheckpointError(f"{key!r} has shape {tuple(tensors[key].shape)}, the model needs {tuple(shape)}")
+        raise CheckpointError(
+            f"{key!r} has shape {tuple(tensors[key].shape)}, the model needs {tuple(shape)}"
+        )
     return tensors[key]

@@ -61,7 +61,7 @@ class TrackerGroup:
         for tracker in list(self._trackers):
             try:
                 tracker.log(metrics, step)
-            except Exception as error:  # a logging service must never end a training run
+            except Exception as error:  # noqa: BLE001  a logging service must never end a training run
                 logger.warning("%s stopped: %s", type(tracker).__name__, error)
                 self._trackers.remove(tracker)
 

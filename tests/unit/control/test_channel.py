@@ -9,7 +9,12 @@ from vla.control.board import Board, SharedBoard, Word
 from vla.control.channel import Channel, Field, SharedChannel, nbytes_for
 from vla.errors import RobotError
 
-LAYOUT = {"stamp": Field(), "count": Field(dtype="int64"), "joints": Field((7,)), "picture": Field((8, 8, 3), "uint8")}
+LAYOUT = {
+    "stamp": Field(),
+    "count": Field(dtype="int64"),
+    "joints": Field((7,)),
+    "picture": Field((8, 8, 3), "uint8"),
+}
 
 
 def fields(number: int) -> dict:

@@ -26,7 +26,10 @@ def test_a_goal_a_few_centimetres_away_is_reached(arm):
     joints = HOME_JOINTS
     for _ in range(30):
         here = arm.pose(joints)
-        goal = Pose(here.position + rng.uniform(-0.03, 0.03, 3), exp(rng.uniform(-0.1, 0.1, 3)) @ HOME_ROTATION)
+        goal = Pose(
+            here.position + rng.uniform(-0.03, 0.03, 3),
+            exp(rng.uniform(-0.1, 0.1, 3)) @ HOME_ROTATION,
+        )
         joints = arm.solve(joints, goal)
         there = arm.pose(joints)
         np.testing.assert_allclose(there.position, goal.position, atol=1e-3)

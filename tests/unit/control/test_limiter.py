@@ -35,7 +35,9 @@ def assert_within_limits(positions: np.ndarray) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(start=st.lists(shares, min_size=7, max_size=7), wanted=commands, repeats=st.integers(1, 25))
-def test_whatever_is_asked_for_positions_velocities_and_accelerations_stay_in_limits(start, wanted, repeats):
+def test_whatever_is_asked_for_positions_velocities_and_accelerations_stay_in_limits(
+    start, wanted, repeats
+):
     joints = LOW + np.array(start) * (HIGH - LOW)
     limiter = new_limiter(joints)
     positions = [joints]
@@ -110,7 +112,9 @@ def test_each_limit_says_when_it_was_at_work():
 
 
 def test_a_start_beyond_a_limit_is_refused_with_joint_value_and_unit():
-    with pytest.raises(RobotError, match=r"joint4 stands at 0\.5000 rad, outside \[-3\.0718, -0\.0698\] rad"):
+    with pytest.raises(
+        RobotError, match=r"joint4 stands at 0\.5000 rad, outside \[-3\.0718, -0\.0698\] rad"
+    ):
         new_limiter(np.array([0, 0, 0, 0.5, 0, 1, 0]))
     with pytest.raises(RobotError, match="joint1 stands at nan"):
         new_limiter(np.full(7, np.nan))

@@ -9,7 +9,9 @@ BOX = Workspace(low=(0.2, -0.3, 0.0), high=(0.7, 0.3, 0.4), max_tilt_rad=0.4, ma
 
 
 def test_an_unknown_arm_is_refused_with_the_choices():
-    with pytest.raises(ConfigError, match="unknown arm 'pandda'; choose one of panda; did you mean 'panda'"):
+    with pytest.raises(
+        ConfigError, match="unknown arm 'pandda'; choose one of panda; did you mean 'panda'"
+    ):
         joint_limits("pandda")
 
 
@@ -22,7 +24,15 @@ def test_every_table_names_its_source_and_has_one_number_per_joint(name):
 
 def test_a_table_with_an_empty_range_is_refused():
     with pytest.raises(ConfigError, match="limits of elbow are empty"):
-        JointLimits(names=("elbow",), low=(1.0,), high=(0.0,), velocity=(1.0,), acceleration=(1.0,), torque=(1.0,), source="x")
+        JointLimits(
+            names=("elbow",),
+            low=(1.0,),
+            high=(0.0,),
+            velocity=(1.0,),
+            acceleration=(1.0,),
+            torque=(1.0,),
+            source="x",
+        )
 
 
 def test_an_empty_workspace_is_refused():
@@ -41,7 +51,9 @@ def test_a_pose_outside_the_workspace_is_brought_to_its_edge():
     pose = Pose(np.array([0.9, -0.5, -0.1]), from_rpy(0.6, 0.1, -2.0) @ STRAIGHT_DOWN)
     clamped = BOX.clamp(pose)
     np.testing.assert_allclose(clamped.position, [0.7, -0.3, 0.0])
-    np.testing.assert_allclose(to_rpy(clamped.rotation @ STRAIGHT_DOWN.T), (0.4, 0.1, -1.5), atol=1e-12)
+    np.testing.assert_allclose(
+        to_rpy(clamped.rotation @ STRAIGHT_DOWN.T), (0.4, 0.1, -1.5), atol=1e-12
+    )
 
 
 def test_excess_names_the_worst_axis_and_its_bound():

@@ -65,7 +65,9 @@ def test_deltas_count_from_where_the_tool_was_when_the_policy_saw_it(bench):
     start = bench.tool
     bench.send([delta(dx=0.003), delta(dx=0.003)])
     bench.tick(5)
-    bench.send([delta(dx=0.001), delta(dy=0.003)])  # seen at `start`: it leads 1 mm along x and 3 mm along y
+    bench.send(
+        [delta(dx=0.001), delta(dy=0.003)]
+    )  # seen at `start`: it leads 1 mm along x and 3 mm along y
     bench.tick(30)
     np.testing.assert_allclose(bench.tool - start, [0.001, 0.003, 0.0], atol=1e-4)
 

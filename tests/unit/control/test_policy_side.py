@@ -43,8 +43,13 @@ class Setting:
         self.side.start()
         self.stalls: list[float] = []
 
-    def ask(self, episode: int = 0):
-        self.links.snapshots.publish(episode=episode, captured_at_s=self.clock.now())
+    def show(self, episode: int = 0, is_waiting: bool = True) -> None:
+        self.links.snapshots.publish(
+            episode=episode, captured_at_s=self.clock.now(), is_waiting=is_waiting
+        )
+
+    def ask(self, episode: int = 0, is_waiting: bool = True):
+        self.show(episode, is_waiting)
         return self.side.answer(self.links.snapshots.read_new(), self.stalls.append)
 
 
@@ -65,10 +70,20 @@ def test_an_answer_names_the_snapshot_it_belongs_to():
 def test_a_stale_snapshot_and_one_of_an_earlier_episode_are_not_answered():
     setting = Setting()
     assert setting.ask(episode=-1) is None
-    setting.links.snapshots.publish(episode=0, captured_at_s=0.0)
+    setting.show()
     setting.clock.advance(0.05)
     assert setting.side.answer(setting.links.snapshots.read_new(), setting.stalls.append) is None
     assert setting.player.num_observations == 0
+
+
+def test_a_policy_of_single_actions_is_asked_only_when_the_arm_waits_for_it():
+    setting = Setting(Player(steps=1))
+    assert setting.ask(is_waiting=True) is not None
+    assert setting.ask(is_waiting=False) is None
+    assert setting.ask(is_waiting=True) is not None
+    chunks = Setting(Player(steps=2))
+    chunks.ask()
+    assert chunks.ask(is_waiting=False) is not None
 
 
 def test_the_end_of_an_episode_lets_the_arm_rest_and_publishes_the_next_scene():
@@ -99,7 +114,12 @@ def test_injected_faults_lose_or_spoil_every_nth_chunk():
     setting = Setting(nan_every=2, drop_every=3)
     answers = [setting.ask() for _ in range(6)]
     assert [answer is None for answer in answers] == [False, False, True, False, False, True]
-    assert [bool(np.isnan(answer["actions"]).any()) for answer in answers if answer] == [False, True, True, False]
+    assert [bool(np.isnan(answer["actions"]).any()) for answer in answers if answer] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("steps", [0, 65])
@@ -120,7 +140,7 @@ def test_in_lockstep_an_answer_arrives_after_its_latency_and_none_is_begun_befor
     lockstep = Lockstep(setting.side, setting.links, setting.clock, latency_s=0.04)
     arrived = []
     for _ in range(10):
-        setting.links.snapshots.publish(episode=0, captured_at_s=setting.clock.now())
+        setting.show()
         lockstep.after_tick()
         chunk = setting.links.chunks.read_new()
         arrived.append(chunk.integer("snapshot") if chunk else 0)

@@ -4,7 +4,14 @@ import os
 import pytest
 
 from vla.control import realtime
-from vla.control.realtime import Granted, RealtimeConfig, be_nice, enter_realtime, leave_realtime, split_cores
+from vla.control.realtime import (
+    Granted,
+    RealtimeConfig,
+    be_nice,
+    enter_realtime,
+    leave_realtime,
+    split_cores,
+)
 
 
 @pytest.fixture
@@ -27,7 +34,9 @@ def test_what_is_refused_is_named_in_one_warning_and_nothing_fails(monkeypatch, 
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
-    monkeypatch.setattr(realtime, "_lock_memory", lambda refused: refused.append("mlockall: no") or False)
+    monkeypatch.setattr(
+        realtime, "_lock_memory", lambda refused: refused.append("mlockall: no") or False
+    )
     granted = enter_realtime(RealtimeConfig())
     assert granted == Granted(refused=("mlockall: no", "SCHED_FIFO 80: Operation not permitted"))
     assert "SCHED_FIFO 80: Operation not permitted" in granted.warning

@@ -8,7 +8,9 @@ from vla.control.safety import Breach, Check, Safety, SafetyConfig
 from vla.errors import ConfigError
 from vla.types import END_EFFECTOR_DELTA_7D
 
-BOX = Workspace(low=(0.26, -0.34, 0.012), high=(0.74, 0.34, 0.42), max_tilt_rad=0.4, max_yaw_rad=1.6)
+BOX = Workspace(
+    low=(0.26, -0.34, 0.012), high=(0.74, 0.34, 0.42), max_tilt_rad=0.4, max_yaw_rad=1.6
+)
 INSIDE = np.array([0.5, 0.0, 0.2])
 STILL = np.zeros(7)
 
@@ -33,7 +35,9 @@ def action(**values: float) -> np.ndarray:
 
 def test_an_action_within_its_limits_passes_unchanged():
     safety = new_safety()
-    np.testing.assert_array_equal(safety.admit(action(dx=0.03, gripper=1), END_EFFECTOR_DELTA_7D), action(dx=0.03, gripper=1))
+    np.testing.assert_array_equal(
+        safety.admit(action(dx=0.03, gripper=1), END_EFFECTOR_DELTA_7D), action(dx=0.03, gripper=1)
+    )
     assert safety.counts.clipped_actions == 0
 
 
@@ -113,7 +117,9 @@ def test_a_tool_that_leaves_the_workspace_is_stopped_and_one_that_stands_there_m
     safety = new_safety()
     assert safety.check(at(), np.array([0.75, 0.0, 0.2]), 0.0, None) is None
     breach = safety.check(at(), np.array([0.77, 0.0, 0.2]), 0.0, None)
-    assert breach == Breach(Check.WORKSPACE, "the tool is 0.030 m beyond x = 0.740 m, slack 0.020 m")
+    assert breach == Breach(
+        Check.WORKSPACE, "the tool is 0.030 m beyond x = 0.740 m, slack 0.020 m"
+    )
     assert safety.check(at(), np.array([0.77, 0.0, 0.2]), 0.0, None) is None
     assert safety.check(at(), np.array([0.765, 0.0, 0.2]), 0.0, None) is None
 
@@ -123,7 +129,9 @@ def test_an_emergency_stop_stays_until_it_is_reset():
     safety.emergency_stop("somebody pressed it")
     safety.emergency_stop("and again")
     for _ in range(3):
-        assert safety.check(at(), INSIDE, 0.0, None) == Breach(Check.EMERGENCY_STOP, "somebody pressed it")
+        assert safety.check(at(), INSIDE, 0.0, None) == Breach(
+            Check.EMERGENCY_STOP, "somebody pressed it"
+        )
     assert safety.counts.emergency_stops == 1
     safety.reset_emergency_stop()
     assert safety.check(at(), INSIDE, 0.0, None) is None
@@ -135,7 +143,9 @@ def test_late_ticks_in_a_row_hold_the_arm_and_one_in_time_frees_it():
         assert safety.check(at(), INSIDE, 0.0, None) is None
         safety.count_lateness(is_overrun=True)
     breach = safety.check(at(), INSIDE, 0.0, None)
-    assert breach == Breach(Check.OVERRUN, "3 ticks in a row began more than one period late, limit 3")
+    assert breach == Breach(
+        Check.OVERRUN, "3 ticks in a row began more than one period late, limit 3"
+    )
     safety.count_lateness(is_overrun=False)
     assert safety.check(at(), INSIDE, 0.0, None) is None
 

@@ -86,14 +86,18 @@ def test_deltas_add_up_along_the_base_axes():
     turn = np.array([0.01, 0.0, 0.0, 0.0, 0.0, 0.2, 1.0])
     goal = goal_of(anchor, [down, turn, turn])
     np.testing.assert_allclose(goal.position, [0.52, 0.0, 0.08])
-    np.testing.assert_allclose(goal.rotation, exp(np.array([0, 0, 0.4])) @ anchor.rotation, atol=1e-12)
+    np.testing.assert_allclose(
+        goal.rotation, exp(np.array([0, 0, 0.4])) @ anchor.rotation, atol=1e-12
+    )
 
 
 def test_a_pose_within_the_leash_is_left_alone_and_one_beyond_is_pulled_in():
     anchor = Pose(np.zeros(3), np.eye(3))
     near = Pose(np.array([0.01, 0.0, 0.0]), exp(np.array([0.0, 0.1, 0.0])))
     assert leashed(near, anchor, 0.03, 0.3) is near
-    far = leashed(Pose(np.array([0.0, 0.4, 0.3]), exp(np.array([0.0, 1.0, 0.0]))), anchor, 0.03, 0.3)
+    far = leashed(
+        Pose(np.array([0.0, 0.4, 0.3]), exp(np.array([0.0, 1.0, 0.0]))), anchor, 0.03, 0.3
+    )
     np.testing.assert_allclose(far.position, [0.0, 0.024, 0.018])
     np.testing.assert_allclose(log(far.rotation), [0.0, 0.3, 0.0], atol=1e-12)
 

@@ -82,4 +82,6 @@ def test_a_measured_velocity_beyond_the_limit_is_a_violation():
 def test_peaks_say_how_much_of_each_limit_was_used():
     gentle = dataclasses.replace(PANDA, acceleration=(10.0,) * 7)
     command = MIDDLE + 0.5 * 5.0 * (np.arange(10)[:, None] * DT) ** 2
-    assert verify(rows(command), gentle, DT).peaks["commanded acceleration"] == pytest.approx(0.5, rel=1e-6)
+    assert verify(rows(command), gentle, DT).peaks["commanded acceleration"] == pytest.approx(
+        0.5, rel=1e-6
+    )

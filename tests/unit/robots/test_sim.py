@@ -117,7 +117,9 @@ def test_a_model_without_the_arm_s_actuators_is_refused(scene):
 
 
 def test_a_scene_that_does_not_fit_is_refused():
-    bodies = "".join(f'<body><freejoint/><geom size="0.01" pos="{i} 0 0"/></body>' for i in range(400))
+    bodies = "".join(
+        f'<body><freejoint/><geom size="0.01" pos="{i} 0 0"/></body>' for i in range(400)
+    )
     model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
     with pytest.raises(RobotError, match="use fewer or simpler bodies"):
         scene_fields(model, mujoco.MjData(model))

@@ -7,17 +7,30 @@ from typing import Any
 
 import pytest
 import torch
-
 from fake_data import make_episode, write_dataset
+
 from vla.checkpoints import native
 from vla.errors import ConfigError, DatasetError
 from vla.training.assemble import train_policy
-from vla.training.config import BackboneConfig, DataConfig, OptimConfig, Part, Precision
-from vla.training.config import RunConfig, TrainingConfig
+from vla.training.config import (
+    BackboneConfig,
+    DataConfig,
+    OptimConfig,
+    Part,
+    Precision,
+    RunConfig,
+    TrainingConfig,
+)
 from vla.training.track import JsonlTracker, read_jsonl
 
 SMALL = BackboneConfig(
-    image_size=16, width=32, depth=1, vision_width=32, vision_depth=1, chunk_length=2, text_vocab_size=270
+    image_size=16,
+    width=32,
+    depth=1,
+    vision_width=32,
+    vision_depth=1,
+    chunk_length=2,
+    text_vocab_size=270,
 )
 
 
@@ -50,7 +63,9 @@ class Killed(BaseException):
 
 def test_the_loss_falls_and_the_summary_speaks_in_physical_units(dataset: Path, tmp_path: Path):
     summary = run(config(dataset, steps=60), tmp_path)
-    losses = [row["train/loss"] for row in read_jsonl(tmp_path / "metrics.jsonl") if "train/loss" in row]
+    losses = [
+        row["train/loss"] for row in read_jsonl(tmp_path / "metrics.jsonl") if "train/loss" in row
+    ]
     assert losses[-1] < 0.9 * losses[0]
     assert 0 < summary["metrics"]["action_l1/dx"] < 0.08  # metres
     assert summary["samples"] == 240
@@ -84,7 +99,9 @@ def test_a_run_that_was_killed_ends_with_the_same_weights_bit_for_bit(
     ]
 
 
-def test_what_acts_is_the_average_and_what_resumes_is_the_live_weights(dataset: Path, tmp_path: Path):
+def test_what_acts_is_the_average_and_what_resumes_is_the_live_weights(
+    dataset: Path, tmp_path: Path
+):
     run(config(dataset), tmp_path)
     acting = native.load(tmp_path).model.state_dict()
     tensors = native.load_training_state(tmp_path).tensors
@@ -106,7 +123,8 @@ def test_fine_tuning_keeps_tokenizer_and_statistics_and_leaves_frozen_parts_alon
     assert tuned.contract.action_statistics.to_dict() == base.contract.action_statistics.to_dict()
     before, after = base.model.state_dict(), tuned.model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved and not any(name.startswith("vision.") for name in moved)
+    assert moved
+    assert not any(name.startswith("vision.") for name in moved)
 
 
 def test_a_checkpoint_says_where_it_comes_from(dataset: Path, tmp_path: Path):

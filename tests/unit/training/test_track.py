@@ -21,7 +21,9 @@ def test_rows_are_json_objects_with_their_step(tmp_path: Path):
 def test_a_resumed_run_replaces_the_rows_it_writes_again_and_a_torn_line_is_dropped(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": step, "loss": float(step)} for step in (5, 10, 15)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 2', encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 2', encoding="utf-8"
+    )
     tracker = JsonlTracker(path, keep_rows=True)
     tracker.log({"loss": 100.0}, 10)
     tracker.close()
