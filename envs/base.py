@@ -24,6 +24,7 @@ from envs.tasks.task import Goal, Outcome, Task
 from vla.errors import ConfigError, unknown_name
 from vla.types import END_EFFECTOR_DELTA_7D
 
+RENDER_SIZE = 256  # pixels, of the picture that `render` gives
 RESET_OPTIONS = ("instruction", "instruction_split", "swap_instruction")
 _STATE_LOW = np.array([-1.5, -1.5, -1.5, -np.pi, -np.pi, -np.pi, 0.0], dtype=np.float32)
 _STATE_HIGH = np.array(
@@ -53,16 +54,18 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     ) -> None:
         self.config = config or EnvConfig()
         self.render_mode = render_mode
-        self.scene = Scene(max_image_size=max(self.config.image_size, 64))
+        self.scene = Scene()
         self._looks = Looks(self.scene)
         self._kinematics = ArmKinematics()
         self._controller = ToolController(self.scene, self._kinematics)
         self._pictures = Pictures(self.scene.model, self.config.image_size)
+        self._large_pictures = Pictures(self.scene.model, RENDER_SIZE)
         self._tasks: list[Task] = [task() for task in TASKS[self.config.task]]
         self._task: Task | None = None
         self._goal: Goal | None = None
         self._instruction = ""
         self._num_steps = 0
+        self._handled = ""
         self.action_space = gymnasium.spaces.Box(
             np.array(END_EFFECTOR_DELTA_7D.low, np.float32),
             np.array(END_EFFECTOR_DELTA_7D.high, np.float32),
@@ -114,7 +117,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         drawn = sentences[int(phrasing * len(sentences))].format(**self._goal.words)
         self._instruction = str(options.get("instruction", drawn))
         self._task.begin(self.scene, self._goal)
-        self._num_steps = 0
+        self._num_steps, self._handled = 0, ""
         return self.observe(), self._info(Outcome.RUNNING, "")
 
     def step(
@@ -128,6 +131,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         task = self.task
         self._controller.move_by(np.asarray(action))
         self._num_steps += 1
+        self._note_handled()
         outcome = task.judge(self.scene)
         terminated = outcome is not Outcome.RUNNING
         truncated = not terminated and self._num_steps >= (self.config.max_steps or task.max_steps)
@@ -153,12 +157,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         }
 
     def render(self) -> NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Returns the front picture (image_size, image_size, 3), or None without a render mode."""
-        return None if self.render_mode is None else self._pictures.color(self.scene.data, "front")
+        """Returns the front picture for people (RENDER_SIZE, RENDER_SIZE, 3), or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return self._large_pictures.color(self.scene.data, "front")
 
     def close(self) -> None:
         """Frees the renderer."""
         self._pictures.close()
+        self._large_pictures.close()
 
     def grounding(self) -> Grounding:
         """Returns where the named object is, relative to the tool and in both pictures."""
@@ -191,6 +198,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.scene.settle()
         self._controller.reset()
 
+    def _note_handled(self) -> None:
+        for slot, spec in enumerate(self.scene.objects):
+            if self.scene.is_held(slot):
+                self._handled = spec.name
+
     def _info(self, outcome: Outcome, failure: str) -> dict[str, Any]:
         return {
             "task": self.task.name,
@@ -198,6 +210,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             "target": self.goal.target_name,
             "is_success": outcome is Outcome.SUCCESS,
             "failure": failure,
+            "handled": self._handled,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from dataclasses import dataclass
 
@@ -92,13 +93,16 @@ class Pictures:
         """Frees the renderer; a later picture makes a new one."""
         if self._finalizer is not None:
             self._finalizer()
+            atexit.unregister(self._finalizer)
         self._renderer, self._finalizer = None, None
 
     def _ready(self) -> _Renderer:
         if self._renderer is None:
             renderer = _make_renderer(self._model, self._image_size)
-            # Interpreter shutdown would free the GL context too late and complain; this runs before.
+            # At interpreter exit MuJoCo's EGL display may go before weakref's own finalizers run, and then
+            # every context left complains; a hook registered after MuJoCo's runs before it.
             self._finalizer = weakref.finalize(self, renderer.close)
+            atexit.register(self._finalizer)
             self._renderer = renderer
         return self._renderer
 
@@ -110,6 +114,8 @@ class _Renderer(mujoco.Renderer):
 
 
 def _make_renderer(model: mujoco.MjModel, image_size: int) -> _Renderer:
+    buffer = model.vis.global_  # read when a renderer is made: each gets the size it needs
+    buffer.offwidth, buffer.offheight = image_size, image_size
     try:
         return _Renderer(model, height=image_size, width=image_size)
     except Exception as error:

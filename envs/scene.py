@@ -35,8 +35,8 @@ class Scene:
         fixtures: names of the fixtures in place.
     """
 
-    def __init__(self, max_image_size: int = 640) -> None:
-        self.model = mujoco.MjModel.from_xml_string(scene_xml(max_image_size))
+    def __init__(self) -> None:
+        self.model = mujoco.MjModel.from_xml_string(scene_xml())
         self.data = mujoco.MjData(self.model)
         self.objects: list[ObjectSpec] = []
         self.fixtures: set[str] = set()

@@ -16,8 +16,8 @@ _OBJECT_CONTACT = (
 )
 
 
-def scene_xml(max_image_size: int) -> str:
-    """Returns the complete model; pictures may be up to `max_image_size` pixels square."""
+def scene_xml() -> str:
+    """Returns the complete model."""
     slots = "".join(
         f'<body name="object{slot}" pos="{-3.0 - slot} 0 2" gravcomp="1">'
         f'<joint type="free" damping="{_ROLLING_DAMPING}"/>'
@@ -30,7 +30,6 @@ def scene_xml(max_image_size: int) -> str:
   <option timestep="{PHYSICS_DT_S}" integrator="implicitfast" iterations="30" ls_iterations="20"/>
   <statistic extent="1" center="0.5 0 0.1"/>
   <visual>
-    <global offwidth="{max_image_size}" offheight="{max_image_size}"/>
     <quality offsamples="0" shadowsize="0" numslices="12" numstacks="6" numquads="1"/>
     <headlight ambient="0.35 0.35 0.35" diffuse="0.25 0.25 0.25" specular="0 0 0"/>
     <map znear="0.01" zfar="10"/>

@@ -22,7 +22,7 @@ def test_gymnasium_make_takes_the_fields_of_the_config():
     observation, info = env.reset(seed=0)
     assert observation["images"]["wrist"].shape == (48, 48, 3)
     assert info["task"] == "push"
-    assert env.render().shape == (48, 48, 3)
+    assert env.render().shape == (256, 256, 3)
     env.close()
 
 

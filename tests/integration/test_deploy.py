@@ -95,6 +95,7 @@ def test_a_policy_slower_than_the_limit_holds_the_arm_and_the_report_says_what_t
         tmp_path, "seconds=2", "simulated_latency_ms=300", "control.max_action_age_ms=350"
     )
     assert patient["seconds_by_mode"]["move"] > 0.3
+    assert patient["holds"] == 0
 
 
 def test_spoilt_and_lost_chunks_are_refused_and_counted_and_no_limit_is_violated(tmp_path):

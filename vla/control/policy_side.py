@@ -18,8 +18,8 @@ from vla.errors import ConfigError, PolicyError
 from vla.types import ActionChunk, FloatArray, Observation
 
 _POLL_S = 0.001
-# A snapshot is taken when an action begins. Answering one that has been lying about would only give a chunk that is late
-# for two actions instead of one; the next snapshot comes with the next action, or at once when the arm is waiting.
+# A snapshot is taken when an action begins. Answering one that has been lying about would only give a chunk that is
+# late for two actions instead of one; the next comes with the next action, or at once when the arm is waiting.
 _FRESH_S = 0.03
 
 
@@ -83,6 +83,7 @@ class PolicySide:
         self._episode = -1
         self._num_chunks = self._chunk_length = 0  # length of the last chunk
         self._first_answer_s: float | None = None
+        self._sent_s = float("-inf")
         self._has_stalled = False
         self.answer_times_s: list[float] = []
 
@@ -100,19 +101,21 @@ class PolicySide:
                 continue
             chunk = self.answer(snapshot, self._sleep)
             if chunk is not None:
-                self._links.chunks.publish(**chunk)
+                self.send(chunk)
+
+    def send(self, chunk: dict[str, Any]) -> None:
+        """Publishes a chunk of `answer`."""
+        self._links.chunks.publish(**chunk)
+        self._sent_s = self._clock.now()
 
     def answer(self, snapshot: Message, sleep: Callable[[float], None]) -> dict[str, Any] | None:
         """Returns the fields of the chunk for a snapshot, or None when there is nothing to send.
 
-        That is so when the snapshot is stale, of an earlier episode or of no use, when its episode has ended (then the next one is begun),
-        and when an injected fault loses the chunk. `sleep` is called with the seconds of an injected stall.
+        That is so when an answer would come too late to be of use, when the episode has ended (then the next one is
+        begun), and when an injected fault loses the chunk. `sleep` gets the seconds of an injected stall.
         """
-        age_s = self._clock.now() - snapshot.number("captured_at_s")
-        if snapshot.integer("episode") != self._episode or age_s > _FRESH_S:
+        if not self._is_worth_answering(snapshot):
             return None
-        if self._chunk_length == 1 and not snapshot.integer("is_waiting"):
-            return None  # by the time of the answer its only action would be past
         began_s = self._clock.now()
         observation = self._player.observe(snapshot)
         outcome = self._player.outcome()
@@ -125,6 +128,17 @@ class PolicySide:
         actions = self._inject_into(self._player.act(observation).actions)
         self.answer_times_s.append(looked_s + self._clock.now() - began_s)
         return None if actions is None else chunk_fields(snapshot, actions)
+
+    def _is_worth_answering(self, snapshot: Message) -> bool:
+        captured_at_s = snapshot.number("captured_at_s")
+        age_s = self._clock.now() - captured_at_s
+        if snapshot.integer("episode") != self._episode or age_s > _FRESH_S:
+            return False
+        if self._chunk_length != 1:
+            return True
+        # A single action answers an arm that waits for it. While one is carried out, or is still on its way to the arm,
+        # another answer would be past before it arrives.
+        return bool(snapshot.integer("is_waiting")) and captured_at_s > self._sent_s
 
     def _sleep(self, seconds: float) -> None:
         self._clock.sleep_until(self._clock.now() + seconds)
@@ -190,7 +204,7 @@ class Lockstep:
         now_s = self._clock.now()
         if self._is_busy and now_s >= self._ready_at_s - _POLL_S:
             self._is_busy = False
-            self._links.chunks.publish(**self._chunk)
+            self._side.send(self._chunk)
         snapshot = None if self._is_busy else self._links.snapshots.read_new()
         if snapshot is not None:
             self._ready_at_s = now_s + self._latency_s

@@ -3,6 +3,7 @@ import pytest
 
 from envs.base import TabletopEnv
 from envs.config import EnvConfig
+from envs.experts import make_expert
 from envs.instructions import PHRASINGS
 from vla.errors import ConfigError
 from vla.types import TOOL_POSE_7D
@@ -148,3 +149,25 @@ def test_instruction_and_scene_draw_from_separate_streams(env):
     before = scene_state(env)
     env.reset(seed=2, options={"instruction_split": "held_out", "swap_instruction": True})
     np.testing.assert_array_equal(scene_state(env), before)
+
+
+def test_the_info_names_the_object_that_was_picked(env: TabletopEnv):
+    expert = make_expert(env)
+    _, info = env.reset(seed=3)
+    assert info["handled"] == ""
+    expert.reset(np.random.default_rng(0))
+    ended = False
+    while not ended:
+        _, _, terminated, truncated, info = env.step(expert.act())
+        ended = terminated or truncated
+    assert info["handled"] == info["target"]
+
+
+def test_people_get_a_larger_picture_than_the_policy():
+    env = TabletopEnv(EnvConfig(image_size=32), render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    env.close()
+    assert picture is not None
+    assert picture.shape == (256, 256, 3)
+    assert picture.std() > 10
