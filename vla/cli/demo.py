@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
 CHECKPOINT = Path("train/checkpoints/latest")  # below the folder of the phases
-MARGIN_S = 20.0  # for reading the data, the last checkpoint and the report
+MARGIN_S = 45.0  # for loading policies, the film of the drive and the report
 SHORTEST_TRAINING_S = 60.0
 
 
@@ -39,7 +39,7 @@ class DemoConfig:
     episodes: int = 60  # evaluated before and after, on the same scenes
     seed: int = 2_000_000  # of the first evaluated scene; demonstrations use seeds below 1000000
     robot_seconds: float = 20.0  # time the real-time loop runs
-    budget_seconds: float = 780.0  # for everything; fine-tuning gets what the other phases leave
+    budget_seconds: float = 660.0  # for everything; fine-tuning gets what the other phases leave
     fresh: bool = False  # start over instead of going on with an interrupted demo
     collect: list[str] = field(default_factory=list)  # more settings for `vla collect`
     train: list[str] = field(default_factory=list)  # ... for `vla train`

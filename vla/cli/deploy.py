@@ -23,7 +23,7 @@ class Time(Enum):
     """Which clock the run follows."""
 
     REAL = "real"  # two processes on the wall clock: the deadline report is about this machine
-    SIMULATED = "simulated"  # one process, tick for tick, as fast as it goes; latency is a setting; for tests and studies
+    SIMULATED = "simulated"  # one process, tick for tick, as fast as it goes; latency is a setting
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,8 @@ class DeployConfig:
             )
         if self.policy.ensemble is not Ensemble.NONE:
             raise ConfigError(
-                "policy.ensemble averages over every policy step, but here chunks come when they come; use policy.ensemble=none"
+                "policy.ensemble needs a prediction at every policy step, but here chunks come when they come; "
+                "use policy.ensemble=none"
             )
         if self.time is Time.SIMULATED and self.faults.kill_policy_at_s:
             raise ConfigError(
@@ -71,7 +72,7 @@ class DeployConfig:
 
 
 def run(cfg: DeployConfig, directory: Path) -> dict[str, Any]:
-    """Drives, prints the report and returns the summary; the exit status is 1 when the policy process did not survive."""
+    """Drives, prints the report and returns the summary; exit status 1 when the policy process died."""
     from vla.cli import deploy_report
 
     if (

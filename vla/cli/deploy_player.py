@@ -46,8 +46,8 @@ class _Frame:
 class TabletopPlayer:
     """Plays tabletop episodes with a policy (vla.control.policy_side.Player).
 
-    Its environment is never stepped. It is put into the state of each snapshot, and then looked at and judged as if it had
-    come there by itself: once per policy step of the robot's time, as in training.
+    Its environment is never stepped. It is put into the state of each snapshot, and then looked at and judged as
+    if it had come there by itself: once per policy step of the robot's time, as in training.
     """
 
     def __init__(self, cfg: DeployConfig) -> None:

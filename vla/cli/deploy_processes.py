@@ -210,7 +210,7 @@ def _emergency_stop_by_signal(board: Board) -> Iterator[None]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C from their first instruction on: stopping them is the supervisor's task."""
+    """Processes started inside ignore Ctrl-C from the first: stopping them is the supervisor's task."""
     with _signal(signal.SIGINT, signal.SIG_IGN):
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
 
     histogram = summary["lateness_histogram"]
     edges, counts = histogram["edges_ms"], histogram["counts"]
-    labels = [f"{low:g} to {high:.3g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    labels = [f"{low:g} to {high:.3g}" for low, high in itertools.pairwise(edges)]
     figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
     bars = axes.bar(labels, np.maximum(counts, 0.5), color="#3b6ea5")
     axes.bar_label(bars, [str(count) for count in counts], fontsize=8)

@@ -189,7 +189,7 @@ def _reporting(pipe: Connection) -> Iterator[None]:
     except VlaError as error:
         _tell(pipe, "refused", error)
         raise SystemExit(1) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         _tell(pipe, "crashed", f"{type(error).__name__}: {error}", traceback.format_exc())
         raise SystemExit(1) from None
 

@@ -1,4 +1,7 @@
-"""A few shared numbers that each process may look at any time: who is alive, what is asked for. One writer per number."""
+"""A few shared numbers that each process may look at any time: who is alive, what is asked for.
+
+Every number has one writer.
+"""
 
 from __future__ import annotations
 

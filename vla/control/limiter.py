@@ -64,7 +64,8 @@ class JointLimiter:
         for name, value, low, high in zip(names, joints, limits.low, limits.high, strict=True):
             if not low <= value <= high:  # also when not a number
                 raise RobotError(
-                    f"{name} stands at {value:.4f} rad, outside [{low:.4f}, {high:.4f}] rad; move it inside before starting"
+                    f"{name} stands at {value:.4f} rad, outside [{low:.4f}, {high:.4f}] rad; "
+                    "move it inside before starting"
                 )
         self.joints = np.array(joints, dtype=np.float64)
         self.velocity = np.zeros_like(self.joints)

@@ -35,9 +35,10 @@ _LONGEST_STOP_S = 2.0  # every arm in the tables comes to rest within this from 
 class ControlLoop:
     """Turns end-effector deltas into joint commands at servo rate, through the safety layer and into the robot.
 
-    In each tick: let the robot's time pass, measure, take what has arrived, check, move the target on, solve the joints,
-    limit them, command, and show the policy's side a snapshot when an action begins or none is in progress. The same
-    object runs in the control process on a real clock and in a test on a simulated one, tick for tick.
+    In each tick: let the robot's time pass, measure, take what has arrived, check, begin the next action when
+    it is due, show the policy's side a snapshot when one begins or none is in progress, and command what the
+    limiter makes of the trajectory. The same object runs in the control process on a real clock and in a test
+    on a simulated one, tick for tick.
     """
 
     def __init__(

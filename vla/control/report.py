@@ -19,8 +19,8 @@ _AT_REST_RAD_S = 0.02
 def deadline_facts(rows: Rows, period_s: float) -> dict[str, Any]:
     """Returns lateness percentiles, misses and a histogram.
 
-    Lateness is how long after its absolute deadline a tick began. A deadline is missed when its tick began more than one
-    period late, or never because that time had passed altogether.
+    Lateness is how long after its absolute deadline a tick began. A deadline is missed when its tick began more
+    than one period late, or never because that time had passed altogether.
     """
     lateness_ms, work_ms = 1e3 * rows["lateness_s"], 1e3 * rows["work_s"]
     late = int((rows["lateness_s"] > period_s).sum())
@@ -60,9 +60,9 @@ def action_facts(rows: Rows, period_s: float) -> dict[str, Any]:
 def stall_facts(rows: Rows, began_s: float, lasted_s: float) -> dict[str, Any]:
     """Returns how an injected stall of the policy was met.
 
-    Times are None where the event did not happen before the end of the run: `held_after_ms` until the first tick without
-    an action in progress, `at_rest_after_ms` until no joint moved faster than 0.02 rad/s, both from the stall's
-    beginning, and `resumed_after_ms` from its end until the arm carried out an action again.
+    `held_after_ms` is the time until the first tick without an action in progress and `at_rest_after_ms` until no
+    joint moved faster than 0.02 rad/s, both from the stall's beginning; `resumed_after_ms` is the time from its
+    end until the arm carried out an action again. None: it did not happen before the end of the run.
     """
     time_s, mode = rows["time_s"], rows["mode"]
     speed = np.abs(rows["velocity"]).max(axis=1, initial=0.0)

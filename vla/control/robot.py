@@ -55,7 +55,7 @@ class JointRobot(Protocol):
         ...
 
     def pass_time(self, periods: int) -> None:
-        """Says how many servo periods go by until the next command; a simulated arm moves on, a real one does so anyway."""
+        """Says that servo periods have gone by since the last command: a simulated arm moves on."""
         ...
 
     def snapshot(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Tool poses, and turns as 3 x 3 matrices, as rotation vectors (axis times angle) and as roll, pitch, yaw; angles in rad."""
+"""Tool poses, and turns as matrices, rotation vectors (axis times angle) and roll, pitch, yaw; in rad."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What stands between a policy and an arm: every check is on unless its name is taken off the list, and all fail closed.
+"""What stands between a policy and an arm: every check is always on, and every one fails closed.
 
-These are software checks. They keep an arm from damaging itself through a wrong command; they are not a certified safety
-function and do not replace the robot's own stop.
+These are software checks. They keep an arm from damaging itself through a wrong command; they are not a
+certified safety function and do not replace the robot's own stop.
 """
 
 from __future__ import annotations
@@ -219,7 +219,8 @@ class Safety:
             return ""
         step, dim = (int(i) for i in np.argwhere(bad)[0])
         value, unit = float(actions[step, dim]), spec.units[dim]
-        return f"action {spec.names[dim]} = {value:.4g} {unit} in step {step} was refused; limit {spec.high[dim]:.4g} {unit}"
+        where = f"action {spec.names[dim]} = {value:.4g} {unit} in step {step}"
+        return f"{where} was refused; limit {spec.high[dim]:.4g} {unit}"
 
     def _check_state(self, state: JointState, now_s: float) -> Breach | None:
         finite = np.isfinite(state.joints) & np.isfinite(state.velocity)

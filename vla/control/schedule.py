@@ -99,8 +99,8 @@ class RecedingHorizon:
     `consumed - base` further actions have begun, so exactly that many are skipped. An index difference cannot be wrong
     about how long a policy took, a rate that drifted, or a pause in between; an estimate from latency can.
 
-    An action may begin only while its observation is at most `max_age_s` old. When there is none to begin, the policy is
-    overdue at once if what stopped it was age; if a chunk is merely used up, or the first is awaited, after `max_age_s`.
+    An action may begin only while its observation is at most `max_age_s` old. When none may, the policy is
+    overdue at once if age was the reason, and after `max_age_s` of waiting if a chunk is used up or none came.
     """
 
     def __init__(self, max_age_s: float, execute_steps: int = 0) -> None:

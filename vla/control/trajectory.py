@@ -18,14 +18,15 @@ _SAMPLES = np.linspace(0.0, 1.0, 9)[:, None, None]
 class JointTrajectory:
     """One cubic (Hermite) per action, from the joints' present position and velocity to the action's goal.
 
-    An action's goal is due after one action period. When velocity or acceleration limits do not allow that, the same
-    curve is stretched over the shortest time that they do allow: all joints slow down together, so the tool stays on its
-    way instead of swerving while one joint lags. The next action replaces the curve after one period in any case.
+    An action's goal is due after one action period. When velocity or acceleration limits do not allow that, the
+    same curve is stretched over the shortest time that they do allow: all joints slow down together, so the tool
+    stays on its way instead of swerving while one joint lags. The next action replaces the curve after one period
+    in any case.
 
-    The curve ends with the velocity that leads on to the action expected next (the harmonic mean of the two slopes, as in
-    monotone cubic interpolation; 0 where a joint turns back), or at rest when none is. Goals are at most a few
-    centimetres apart, and there a cubic in joint space stays within two millimetres of the straight line and of the slerp
-    of the tool; it has the advantage that the limits can be planned exactly.
+    The curve ends with the velocity that leads on to the action expected next (the harmonic mean of the two
+    slopes, as in monotone cubic interpolation; 0 where a joint turns back), or at rest when none is. Goals are at
+    most a few centimetres apart. Over such a distance a cubic in joint space stays within two millimetres of the
+    tool's straight line and next to its slerp, and the limits can be planned exactly.
     """
 
     def __init__(self, limits: JointLimits, period_s: float) -> None:
@@ -75,7 +76,10 @@ class JointTrajectory:
         return a + time * (b + time * (c + time * d))
 
     def _first_permitted(self, curves: NDArray[np.float64]) -> int:
-        """Returns the index of the shortest duration whose curve (4, durations, joints) keeps the limits; else the last."""
+        """Returns the index of the shortest duration whose curve keeps the limits; else the last.
+
+        `curves` are coefficients (4, durations, joints).
+        """
         _, b, c, d = curves
         at_end = self._durations[:, None]
         acceleration = np.maximum(

@@ -38,9 +38,9 @@ class Violations:
 def verify(rows: Mapping[str, NDArray[Any]], limits: JointLimits, period_s: float) -> Violations:
     """Returns the violations in a tick log.
 
-    Commands are checked for finiteness, position, velocity and acceleration; the measured arm for position and velocity.
-    Differences are taken between consecutive ticks of one segment; a segment ends with an episode or a missed deadline,
-    and each begins at rest, so the step into its first command counts as well.
+    Commands are checked for finiteness, position, velocity and acceleration; the measured arm for position and
+    velocity. Differences are taken between consecutive ticks of one segment. A segment ends with an episode or a
+    missed deadline, and each begins at rest, so the step into its first command counts as well.
     """
     result = Violations()
     low, high = np.asarray(limits.low), np.asarray(limits.high)

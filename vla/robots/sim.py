@@ -1,7 +1,7 @@
 """A simulated arm that moves in real time: physics inside the control process, pictures wherever the policy is.
 
-Rendering takes milliseconds, so the control process never does it. It sends the physics state of the instant of capture,
-and the policy's side, which has the same model, puts it into its own copy and renders there.
+Rendering takes milliseconds, so the control process never does it. It sends the physics state of the instant of
+capture, and the policy's side, which has the same model, puts it into its own copy and renders there.
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ TABLETOP_PANDA = SimulatedArm(
 
 
 class SimRobot:
-    """Any MuJoCo scene with such an arm as a robot (vla.control.robot.JointRobot, and vla.types.Robot in one process).
+    """Any MuJoCo scene with such an arm as a robot (vla.control.robot.JointRobot and vla.types.Robot).
 
-    `command` takes joint targets in rad and the gripper's opening. As in a real drive, the set point moves in a straight
-    line from one command to the next, its velocity is fed forward so that the position servos do not trail behind, and a
-    command that is not followed by another becomes a standing set point after one period. Simulated time is exactly the
-    servo grid: in each period as many whole physics steps are done as have fallen due (at 100 Hz and 4 ms: 2, 3, 2, ...).
+    `command` takes joint targets in rad and the gripper's opening. As in a real drive, the set point moves in a
+    straight line from one command to the next, its velocity is fed forward so that the position servos do not
+    trail behind, and a command that is not followed by another becomes a standing set point after one period.
+
+    Simulated time keeps to the servo grid: in each period as many whole physics steps are done as have fallen
+    due. At 100 Hz and steps of 4 ms these are 2, 3, 2, 3, ...: the step that policies were trained with stays.
     """
 
     action_spec: ActionSpec = END_EFFECTOR_DELTA_7D
@@ -231,7 +233,7 @@ def scene_fields(model: Any, data: Any) -> dict[str, Any]:
 
 
 def restore(model: Any, data: Any, snapshot: Message) -> None:
-    """Puts the physics state of a snapshot into `data` (mujoco.MjData of the same model), with all that derives from it."""
+    """Puts the physics state of a snapshot into `data`, of the same model, with all that derives from it."""
     set_physics_state(model, data, snapshot["physics"][: snapshot.integer("physics_width")])
 
 

@@ -128,6 +128,7 @@ def open_datasets(cfg: DataConfig, image_size: int, embodiment: Embodiment) -> l
             action_width=embodiment.action_spec.width,
             state_width=embodiment.state_spec.width,
             image_size=image_size,
+            rate_hz=embodiment.action_spec.rate_hz,
         )
         for root in cfg.roots
     ]

@@ -136,7 +136,7 @@ def test_a_chunk_of_impossible_length_is_an_error_of_the_policy(steps):
 def test_faults_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match="must be 0"):
         FaultConfig(nan_every=-1)
-    with pytest.raises(ConfigError, match="needs faults.stall_policy_at_s"):
+    with pytest.raises(ConfigError, match=r"needs faults\.stall_policy_at_s"):
         FaultConfig(stall_policy_for_s=2.0)
 
 

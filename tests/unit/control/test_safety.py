@@ -164,7 +164,9 @@ def test_the_gripper_command_stays_between_closed_and_open():
 
 
 def test_settings_that_would_switch_a_check_off_by_mistake_are_refused():
-    with pytest.raises(ConfigError, match="safety.max_tracking_error_rad must be positive; got 0"):
+    with pytest.raises(
+        ConfigError, match=r"safety\.max_tracking_error_rad must be positive; got 0"
+    ):
         SafetyConfig(max_tracking_error_rad=0)
-    with pytest.raises(ConfigError, match="safety.position_margin_rad must be 0 or more"):
+    with pytest.raises(ConfigError, match=r"safety\.position_margin_rad must be 0 or more"):
         SafetyConfig(position_margin_rad=-0.1)

@@ -13,7 +13,7 @@ def test_an_unknown_arm_is_refused_with_the_choices():
 
 @pytest.mark.parametrize("corner", [[0.1, 0.2], [0.1, 0.2, 0.3, 0.4]])
 def test_a_corner_needs_three_numbers(corner):
-    with pytest.raises(ConfigError, match="robot.workspace_low_m needs x, y and z"):
+    with pytest.raises(ConfigError, match=r"robot\.workspace_low_m needs x, y and z"):
         RobotConfig(workspace_low_m=corner)
 
 

@@ -11,7 +11,7 @@ from vla.control.limits import PANDA
 from vla.errors import RobotError
 from vla.robots.config import RobotConfig
 from vla.robots.sim import TABLETOP_PANDA, SimRobot, physics_state, restore, scene_fields
-from vla.types import Observation
+from vla.types import Observation, Robot
 
 PERIOD = 0.01
 
@@ -128,6 +128,7 @@ def test_a_scene_that_does_not_fit_is_refused():
 def test_a_robot_sees_through_the_eyes_it_was_given(scene):
     seen = Observation(images={}, state=np.zeros(7, np.float32), instruction="look")
     assert SimRobot(TABLETOP_PANDA, PERIOD, see=lambda: seen).observe() is seen
+    assert isinstance(SimRobot(TABLETOP_PANDA, PERIOD), Robot)
     with pytest.raises(RobotError, match="has no eyes of its own"):
         SimRobot(TABLETOP_PANDA, PERIOD).observe()
 
