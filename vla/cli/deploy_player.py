@@ -19,6 +19,7 @@ from vla.robots.sim import physics_state, restore, scene_fields, set_physics_sta
 from vla.types import END_EFFECTOR_DELTA_7D, ActionChunk, ImageArray, Observation
 
 FILM_SIZE_PX = 320
+MAX_FILM_FRAMES = 3000  # five minutes; a drive may take hours
 _STEP_S = END_EFFECTOR_DELTA_7D.dt_s
 _SAME_INSTANT_S = 1e-3
 
@@ -134,6 +135,8 @@ class TabletopPlayer:
         last = self._frames[-1] if self._frames else None
         seed = self.episodes[-1].seed
         due_s = _STEP_S - _SAME_INSTANT_S
+        if not self._cfg.save_video or len(self._frames) == MAX_FILM_FRAMES:
+            return
         if last is None or last.seed != seed or captured_at_s - last.captured_at_s >= due_s:
             self._frames.append(_Frame(seed, captured_at_s, physics_state(scene.model, scene.data)))
 

@@ -18,15 +18,11 @@ class Word(IntEnum):
     """Place of each number; an aligned 8-byte store is never seen half-done."""
 
     STOP = 0  # 1: everybody finishes (written by the supervisor)
-    EMERGENCY_STOP = 1  # number of emergency stops asked for; one more than answered = stop now
-    EMERGENCY_RESET = 2  # number of resets asked for
-    POLICY_ALIVE = 3  # 0: the policy process has ended (written by the supervisor)
-    POLICY_READY = 4  # 1: the policy is loaded and the first scene is published
-    EPISODES = 5  # finished episodes (written by the policy process)
-    SUCCESSES = 6
-    CONTROL_TICK = 7  # index of the last tick (written by the control process)
-    CONTROL_MODE = 8  # Mode of the last tick
-    STALL_BEGAN = 9  # instant at which an injected stall began, s
+    EMERGENCY_STOP = 1  # number of emergency stops asked for (supervisor)
+    EMERGENCY_RESET = 2  # number of resets asked for (supervisor)
+    POLICY_ALIVE = 3  # 0: the policy process has ended (supervisor)
+    CONTROL_TICK = 4  # index of the last tick (written by the control process)
+    STALL_BEGAN = 5  # instant at which an injected stall began, s (written by the policy process)
 
 
 class Board:

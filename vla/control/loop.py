@@ -262,7 +262,6 @@ class ControlLoop:
     ) -> None:
         action = self._action
         self._links.board[Word.CONTROL_TICK] = tick.index
-        self._links.board[Word.CONTROL_MODE] = mode
         self._log.add(
             index=tick.index,
             time_s=now_s,

@@ -88,9 +88,8 @@ class PolicySide:
         self.answer_times_s: list[float] = []
 
     def start(self) -> None:
-        """Sets the first scene up and says that the policy is ready."""
+        """Sets the first scene up, which lets the control loop begin: the policy is ready."""
         self._begin_episode()
-        self._links.board[Word.POLICY_READY] = 1
 
     def run(self, is_abandoned: Callable[[], bool]) -> None:
         """Answers snapshots on a real clock until the board says stop or `is_abandoned()`."""
@@ -118,9 +117,8 @@ class PolicySide:
             return None
         began_s = self._clock.now()
         observation = self._player.observe(snapshot)
-        outcome = self._player.outcome()
-        if outcome:
-            self._end_episode(snapshot, outcome)
+        if self._player.outcome():
+            self._end_episode(snapshot)
             return None
         looked_s = self._clock.now() - began_s
         self._inject_before(sleep)
@@ -148,13 +146,10 @@ class PolicySide:
         self._episode += 1
         self._links.scenes.publish(episode=self._episode, **fields)
 
-    def _end_episode(self, snapshot: Message, outcome: str) -> None:
+    def _end_episode(self, snapshot: Message) -> None:
         """Tells the arm to rest while the next scene is set up."""
         nothing = np.zeros((0, self._links.chunks.layout["actions"].shape[1]))
         self._links.chunks.publish(**chunk_fields(snapshot, nothing))
-        board = self._links.board
-        board[Word.EPISODES] = board[Word.EPISODES] + 1
-        board[Word.SUCCESSES] = board[Word.SUCCESSES] + float(outcome == "success")
         self._begin_episode()
 
     def _inject_before(self, sleep: Callable[[float], None]) -> None:

@@ -7,9 +7,7 @@ recorded it, in which order they finished, or how often they were killed.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +21,7 @@ from vla.data.layout import DatasetLayout
 from vla.data.record import Env, Expert, Perturb, record_attempt
 from vla.data.staging import stage_episode, stage_rejection
 from vla.errors import DatasetError, VlaError
+from vla.processes import exit_with_parent
 
 SINGLE_INSTRUCTION = (
     "single_instruction"  # the scene allows no further instruction: no fault of the expert
@@ -189,7 +188,7 @@ _recorder: Recorder | None = None
 def _start_worker(job: Job) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    exit_with_parent()
     _job = job
 
 
@@ -201,11 +200,3 @@ def _record_in_worker(key: int) -> Outcome:
         assert _job is not None
         _recorder = Recorder(_job)
     return _recorder.record(key)
-
-
-def _exit_with_parent() -> None:
-    """Ends this process once its parent is gone, however it went: a pool's processes would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

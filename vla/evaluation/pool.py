@@ -20,6 +20,7 @@ from vla.errors import VlaError
 from vla.evaluation.episode import Episode
 from vla.evaluation.rollout import Env, RolloutConfig, run_episode, run_together
 from vla.evaluation.video import FrameRecorder
+from vla.processes import exit_with_parent
 from vla.types import Policy
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ _worker: _Worker | None = None
 def _start_worker(job: Job) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    exit_with_parent()
     _job = job
 
 

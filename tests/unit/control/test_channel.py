@@ -138,8 +138,8 @@ def test_a_shared_channel_survives_pickling_and_is_gone_after_unlink():
 def test_board_words_are_seen_by_the_other_side():
     shared = SharedBoard()
     other = pickle.loads(pickle.dumps(shared))
-    other.board[Word.EPISODES] = 4
-    assert shared.board[Word.EPISODES] == 4
+    other.board[Word.CONTROL_TICK] = 4
+    assert shared.board[Word.CONTROL_TICK] == 4
     other.close()
     shared.unlink()
 

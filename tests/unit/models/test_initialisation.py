@@ -1,0 +1,22 @@
+import torch
+
+from vla.models.decoder import Decoder, DecoderConfig
+from vla.models.initialisation import initialise
+
+CONFIG = DecoderConfig(
+    vocab_size=200, width=64, depth=8, num_heads=4, num_kv_heads=4, head_dim=16, mlp_width=128
+)
+
+
+def test_projections_into_the_residual_stream_start_smaller_than_the_others():
+    decoder = Decoder(CONFIG)
+    initialise(decoder)
+    attention = decoder.layers[3].attention
+    ratio = attention.qkv.weight.std() / attention.out.weight.std()
+    torch.testing.assert_close(ratio, torch.tensor(4.0), atol=0.3, rtol=0.0)  # sqrt(2 * 8 blocks)
+
+
+def test_norms_start_as_the_identity():
+    decoder = Decoder(CONFIG)
+    initialise(decoder)
+    torch.testing.assert_close(decoder.final_norm.weight, torch.ones(64), rtol=0, atol=0)
