@@ -32,9 +32,9 @@ class PolicyConfig:
     path: str = (
         ""  # checkpoint directory, or the name of one shipped in the package (kind=checkpoint)
     )
-    execute_steps: int = (
-        0  # actions carried out of each chunk before the next is predicted; 0 = the whole chunk
-    )
+    # actions carried out of each chunk before the next counts; 0 = the whole chunk; null = 1 in an evaluation, which
+    # waits for the policy, and whatever is due until a newer chunk arrives in a deployment, which does not
+    execute_steps: int | None = None
     temperature: float = 0.0  # of the sampling over action bins; 0 = the most probable bin
     ensemble: Ensemble = (
         Ensemble.NONE
@@ -43,7 +43,7 @@ class PolicyConfig:
     device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one
 
     def __post_init__(self) -> None:
-        if self.execute_steps < 0:
+        if self.execute_steps is not None and self.execute_steps < 0:
             raise ConfigError(
                 f"policy.execute_steps must be 0 (whole chunk) or more; got {self.execute_steps}"
             )
@@ -53,7 +53,7 @@ class PolicyConfig:
             )
         if self.ensemble_decay < 0:
             raise ConfigError(f"policy.ensemble_decay must be 0 or more; got {self.ensemble_decay}")
-        if self.ensemble is Ensemble.ACT and self.execute_steps > 1:
+        if self.ensemble is Ensemble.ACT and (self.execute_steps or 0) > 1:
             raise ConfigError(
                 "policy.ensemble=act predicts at every step, so policy.execute_steps must be 0 or 1; "
                 f"got {self.execute_steps}"

@@ -2,7 +2,8 @@
 
     python scripts/ship_policy.py WORK_FOLDER DESTINATION
 
-WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/.
+WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/. Lines of a file notes.txt there, where
+the run departed from the recipe, go into the manifest.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def describe(work: Path) -> dict[str, Any]:
     ]
     return {
         "recipe": "scripts/reproduce_tiny.sh",
+        "notes": _lines(work / "notes.txt"),
         "data": {key: collect[key] for key in ("episodes", "frames", "rejected") if key in collect},
         "data_seeds": "scenes from seed 0, two instructions each; seeds from 1000000 are held out",
         "training": {k: train[k] for k in ("step", "samples", "seconds", "cpu_seconds", "metrics")},
@@ -67,13 +69,17 @@ def describe(work: Path) -> dict[str, Any]:
         "validation_curve": curve,
         "evaluations": {
             folder.name: {
-                key: summary[key]
-                for key in ("success_rate", "low", "high", "episodes", "seeds", "failures")
+                key: summary[key] for key in ("success_rate", "low", "high", "episodes", "failures")
             }
+            | {"first_seed": min(summary["seeds"]), "last_seed": max(summary["seeds"])}
             for folder in sorted(work.glob("eval*"))
             for summary in [_summary(folder)]
         },
     }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _summary(folder: Path) -> dict[str, Any]:

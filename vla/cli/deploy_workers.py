@@ -138,7 +138,7 @@ def _build_loop(cfg: DeployConfig, links: Links, clock: Clock) -> tuple[ControlL
     robot = _build_robot(cfg)
     capacity = round((cfg.seconds + 3.0) * control.servo_hz)  # and some for coming to rest
     log = TickLog(capacity, robot.limits.num_joints)
-    scheduler = build_scheduler(control, cfg.policy.execute_steps)
+    scheduler = build_scheduler(control, cfg.policy.execute_steps or 0)
     loop = ControlLoop(
         robot=robot,
         config=control,

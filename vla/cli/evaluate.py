@@ -84,7 +84,7 @@ def evaluate(cfg: EvalConfig, directory: Path) -> list[Episode]:
         make_env=partial(build.build_env, cfg.env),
         make_policy=partial(build.build_policy, policy),
         config=cfg,
-        execute_steps=1 if policy.ensemble is Ensemble.ACT else policy.execute_steps,
+        execute_steps=_steps_of_a_chunk(policy),
         batch_size=cfg.batch_size,
         frames_directory=frames_directory if cfg.save_video else None,
         num_recorded=cfg.video_episodes,
@@ -121,6 +121,12 @@ def _with_checkpoint(cfg: EvalConfig) -> EvalConfig:
             size,
         )
     return replace(cfg, policy=replace(cfg.policy, path=str(directory)))
+
+
+def _steps_of_a_chunk(policy: PolicyConfig) -> int:
+    """Returns how many actions of a chunk are carried out before the next is asked for; 0 = all."""
+    asks_every_step = policy.ensemble is Ensemble.ACT or policy.execute_steps is None
+    return 1 if asks_every_step else policy.execute_steps or 0
 
 
 @contextmanager
