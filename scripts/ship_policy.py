@@ -2,8 +2,8 @@
 
     python scripts/ship_policy.py WORK_FOLDER DESTINATION
 
-WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/. Lines of a file notes.txt there, where
-the run departed from the recipe, go into the manifest.
+WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/. Lines of a file
+notes.txt there, saying where the run departed from the recipe, go into the manifest.
 """
 
 from __future__ import annotations
