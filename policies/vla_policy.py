@@ -16,8 +16,9 @@ from policies.config import Ensemble, PolicyConfig
 from policies.ensemble import TemporalEnsemble
 from vla.checkpoints import native
 from vla.data.stats import ActionStatistics, StateStatistics
-from vla.errors import ConfigError, PolicyError
+from vla.errors import PolicyError
 from vla.inference.engine import ActionEngine
+from vla.nn.device import find_device
 from vla.tokenizers.action_bins import ActionBins
 from vla.tokenizers.prompt import PromptEncoder
 from vla.types import ActionChunk, Embodiment, FloatArray, ImageArray, Observation
@@ -159,16 +160,3 @@ class VlaPolicy:
                 f"{', '.join(self.embodiment.state_spec.names)}"
             )
         return self._state_statistics.normalize(observation.state)
-
-
-def find_device(name: str) -> torch.device:
-    """Returns the device called `name`, where "auto" is the first CUDA device or else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} needs CUDA, which this machine lacks; use device=cpu")
-    return device

@@ -55,6 +55,16 @@ class TrainBatch:
     actions: Tensor
     grounding: Tensor | None
 
+    def to(self, device: torch.device) -> TrainBatch:
+        """Returns the batch on `device`; itself when it is there already."""
+        if self.images.device == device:
+            return self
+        moved = TrainBatch(**vars(self))
+        for name, value in vars(self).items():
+            if value is not None:
+                setattr(moved, name, value.to(device, non_blocking=True))
+        return moved
+
 
 @dataclass(kw_only=True)
 class BatchConfig:

@@ -107,6 +107,7 @@ class TrainingConfig:
     )
     seed: int = 0  # weights, order of samples, augmentation
     precision: Precision = Precision.AUTO
+    device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one
     num_threads: int = 0  # 0 = one per core
     compile: bool = (
         False  # torch.compile the model; needs a C++ compiler, pays off after some thousand steps

@@ -22,6 +22,7 @@ from torch import nn
 
 from vla.data.collate import Batches, TrainBatch
 from vla.errors import ConfigError
+from vla.nn.device import find_device
 from vla.training.config import Precision, TrainingConfig
 from vla.training.objective import Objective
 from vla.training.optim import WeightAverage, build_optimizer, learning_rate
@@ -76,6 +77,7 @@ def train(
         ConfigError: the loss is no longer finite.
     """
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
+    model.to(find_device(cfg.device))
     optimizer = build_optimizer(model, cfg.optim)
     average = WeightAverage(model, cfg.optim.ema_decay) if cfg.optim.ema_decay else None
     done = Progressed()
@@ -104,10 +106,10 @@ def train(
     return done
 
 
-def arithmetic(precision: Precision) -> torch.dtype:
+def arithmetic(precision: Precision, device: torch.device) -> torch.dtype:
     """Returns the dtype of the forward pass; AUTO takes bf16 only where the processor multiplies it natively."""
     if precision is Precision.AUTO:
-        native = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+        native = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if precision is Precision.BF16 else torch.float32
 
@@ -127,7 +129,8 @@ class _Run:
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.average, self.cfg, self.tracker = average, cfg, tracker
-        self.dtype = arithmetic(cfg.precision)
+        self.device = find_device(cfg.device)
+        self.dtype = arithmetic(cfg.precision, self.device)
         self.forward = torch.compile(model) if cfg.compile else model
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self._seconds_before, self._begun = done.seconds, time.monotonic()
@@ -141,8 +144,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        with torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16):
-            loss, terms = self.objective(self.forward, batch)
+        with self._autocast():
+            loss, terms = self.objective(self.forward, batch.to(self.device))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.trainable, self.cfg.optim.gradient_clip_norm)
         if not math.isfinite(float(norm)):
@@ -163,7 +166,7 @@ class _Run:
     def validate(self, measure: Callable[[nn.Module], Metrics], done: Progressed) -> Metrics:
         with (
             self.averaged_weights(),
-            torch.autocast("cpu", self.dtype, enabled=self.dtype is torch.bfloat16),
+            self._autocast(),
         ):
             metrics = measure(self.model)
         self.tracker.log(
@@ -174,6 +177,10 @@ class _Run:
         )
         logger.info("step %d: %s", done.step, shown)
         return metrics
+
+    def _autocast(self) -> torch.autocast:
+        is_on = self.dtype is torch.bfloat16
+        return torch.autocast(self.device.type, self.dtype, enabled=is_on)
 
     def averaged_weights(self) -> _Swapped:
         return _Swapped(self.average)

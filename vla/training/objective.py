@@ -75,6 +75,7 @@ def validate(
     (share of visible objects whose image token gets the most weight).
     """
     model.eval()
+    device = next(model.parameters()).device
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
 
@@ -83,7 +84,7 @@ def validate(
         counts[name] = counts.get(name, 0.0) + values.numel()
 
     for step in range(min(num_batches, batches.len_epoch)):
-        batch = batches.at(step)
+        batch = batches.at(step).to(device)
         keep: dict[str, Any] = {}
 
         def forward(*args: Any, keep: dict[str, Any] = keep, **kwargs: Any) -> Any:
@@ -98,8 +99,8 @@ def validate(
         off = (chosen - batch.action_bins).abs()[valid]
         add("token_accuracy", off == 0)
         add("token_accuracy_within_2", off <= 2)
-        actions = torch.from_numpy(statistics.unnormalize(ActionBins.decode(chosen.numpy())))
-        error = (actions - batch.actions).abs()[valid]
+        actions = torch.from_numpy(statistics.unnormalize(ActionBins.decode(chosen.cpu().numpy())))
+        error = (actions.to(device) - batch.actions).abs()[valid]
         for dim, name in enumerate(spec.names):
             add(f"action_l1/{name}", error[:, dim])
         if output.pointing_logits is not None and batch.grounding is not None:

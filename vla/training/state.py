@@ -41,7 +41,9 @@ def restore_state(
             "exp_avg": _take(tensors, f"optimizer.exp_avg.{name}", parameter.shape),
             "exp_avg_sq": _take(tensors, f"optimizer.exp_avg_sq.{name}", parameter.shape),
         }
-        optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}
+        optimizer.state[parameter] = {
+            key: value.to(parameter.device, copy=True) for key, value in moments.items()
+        }
         if average is not None:
             average.weights[name].copy_(_take(tensors, f"average.{name}", parameter.shape))
     torch.set_rng_state(tensors["random.torch"])

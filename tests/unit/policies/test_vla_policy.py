@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from policies.config import Ensemble, PolicyConfig
-from policies.vla_policy import VlaPolicy, find_device
+from policies.vla_policy import VlaPolicy
 from vla.checkpoints import native
 from vla.checkpoints.contract import Contract
 from vla.data.stats import ActionStatistics, StateStatistics
@@ -174,15 +174,3 @@ def test_an_instruction_that_is_too_long_is_refused(policy):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         VlaPolicy.from_checkpoint(tmp_path)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_a_device_that_is_not_there_is_named():
-    assert find_device("auto") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="'cuda' needs CUDA"):
-        find_device("cuda")
-
-
-def test_an_unknown_device_is_named():
-    with pytest.raises(ConfigError, match="unknown device 'gpu0'; choose auto, cpu"):
-        find_device("gpu0")
