@@ -13,6 +13,9 @@ from vla.evaluation import html
 from vla.training.config import RunConfig
 
 
+FREE_CORES = demo.free_cores  # the real one; tests of phases do without its pause
+
+
 class Verbs:
     """Stands in for what the verbs do: notes what they are asked and leaves what they would leave."""
 
@@ -61,6 +64,11 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> Verbs:
         monkeypatch.setattr(module, "run", verbs.stand_in(config_class))
     monkeypatch.setattr(demo_report, "build", build)
     return verbs
+
+
+@pytest.fixture(autouse=True)
+def two_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "free_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -173,6 +181,25 @@ def test_fine_tuning_gets_a_minute_however_slow_the_rest_was(cfg: DemoConfig, tm
     slow = Finished(command="", summary={}, seconds=10_000.0)
     phase = demo.train_phase(cfg, tmp_path, {"collect": slow, "before": slow})
     assert "training.max_seconds=60" in phase.overrides
+
+
+def test_fine_tuning_takes_the_cores_that_are_free(cfg: DemoConfig, tmp_path: Path):
+    done = Finished(command="", summary={}, seconds=1.0)
+    phase = demo.train_phase(cfg, tmp_path, {"collect": done, "before": done})
+    assert "training.num_threads=2" in phase.overrides
+
+
+@pytest.mark.parametrize(("idle_s", "cores"), [(2.0, 2), (1.8, 2), (1.4, 1), (0.1, 1)])
+def test_a_core_is_free_when_it_idles_nearly_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float, cores: int
+):
+    now = iter([100.0, 101.0])
+    idle = iter([50.0, 50.0 + idle_s])
+    monkeypatch.setattr(demo.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(demo.time, "sleep", lambda _: None)
+    monkeypatch.setattr(demo, "_idle_seconds", lambda: next(idle))
+    monkeypatch.setattr(demo.os, "sched_getaffinity", lambda _: {0, 1})
+    assert FREE_CORES() == cores
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_before_anything_is_done(
