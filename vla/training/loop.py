@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,8 +75,13 @@ def train(
         resume: state and progress of an earlier run.
 
     Raises:
-        ConfigError: the loss is no longer finite.
+        ConfigError: the gradient is no longer finite, or `compile` is asked for and there is no compiler.
     """
+    if cfg.compile and not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        raise ConfigError(
+            "training.compile=true needs a C++ compiler and none of g++, c++, clang++ is on the PATH; "
+            "install one or set training.compile=false"
+        )
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
     model.to(find_device(cfg.device))
     optimizer = build_optimizer(model, cfg.optim)

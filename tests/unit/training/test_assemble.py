@@ -159,6 +159,17 @@ def test_every_part_can_be_frozen_and_the_heads_still_train(dataset: Path, tmp_p
     assert not trained & {"vision", "projector", "decoder"}
 
 
+def test_compiling_without_a_compiler_is_refused_before_the_first_step(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cfg = config(dataset)
+    cfg.training.compile = True
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"training\.compile=false"):
+        run(cfg, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         TrainingConfig(steps=0)
