@@ -9,10 +9,10 @@ from envs.rotations import Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
 from envs.tasks.task import (
+    FirstObject,
     Goal,
     GripHistory,
     Outcome,
-    Streak,
     is_out_of_reach,
     object_focus,
     object_goals,
@@ -40,16 +40,16 @@ class PickCube:
 
     def begin(self, scene: Scene, goal: Goal) -> None:
         self.goal = goal
-        self._in_the_air = {slot: Streak(_SETTLE_STEPS) for slot in range(len(scene.objects))}
+        self._first = FirstObject(scene, goal, _SETTLE_STEPS)
         self._grip = GripHistory(goal.target)
 
     def judge(self, scene: Scene) -> Outcome:
         self._grip.update(scene)
-        outcome = Outcome.DROPPED if is_out_of_reach(scene, self.goal.target) else Outcome.RUNNING
-        for slot, streak in self._in_the_air.items():
-            if streak.update(scene.object_height(slot) >= LIFT_M and scene.is_held(slot)):
-                outcome = Outcome.SUCCESS if slot == self.goal.target else Outcome.WRONG_OBJECT
-        return outcome
+        lost = is_out_of_reach(scene, self.goal.target)
+        return self._first.judge(
+            lambda slot: scene.object_height(slot) >= LIFT_M and scene.is_held(slot),
+            otherwise=Outcome.DROPPED if lost else Outcome.RUNNING,
+        )
 
     def failure_at_timeout(self) -> str:
         return "dropped" if self._grip.was_dropped else "timeout"

@@ -10,11 +10,11 @@ from envs.rotations import Vector
 from envs.scene import Scene
 from envs.tasks.layout import SEPARATION_M, Layout, draw_distractors, draw_specs
 from envs.tasks.task import (
-    STILL_M_S,
+    FirstObject,
     Goal,
     GripHistory,
     Outcome,
-    Streak,
+    has_settled,
     is_out_of_reach,
     object_focus,
     object_goals,
@@ -45,21 +45,16 @@ class PlaceInBowl:
 
     def begin(self, scene: Scene, goal: Goal) -> None:
         self.goal = goal
-        self._in_bowl = {slot: Streak(_SETTLE_STEPS) for slot in range(len(scene.objects))}
+        self._first = FirstObject(scene, goal, _SETTLE_STEPS)
         self._grip = GripHistory(goal.target)
 
     def judge(self, scene: Scene) -> Outcome:
         self._grip.update(scene)
-        outcome = Outcome.DROPPED if is_out_of_reach(scene, self.goal.target) else Outcome.RUNNING
-        for slot, streak in self._in_bowl.items():
-            lies_there = (
-                is_in_bowl(scene, slot)
-                and not scene.is_touched(slot)
-                and scene.object_speed(slot) < STILL_M_S
-            )
-            if streak.update(lies_there):
-                outcome = Outcome.SUCCESS if slot == self.goal.target else Outcome.WRONG_OBJECT
-        return outcome
+        lost = is_out_of_reach(scene, self.goal.target)
+        return self._first.judge(
+            lambda slot: is_in_bowl(scene, slot) and has_settled(scene, slot),
+            otherwise=Outcome.DROPPED if lost else Outcome.RUNNING,
+        )
 
     def failure_at_timeout(self) -> str:
         return "dropped" if self._grip.was_dropped else "timeout"

@@ -10,10 +10,10 @@ from envs.rotations import Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
 from envs.tasks.task import (
-    STILL_M_S,
+    FirstObject,
     Goal,
     Outcome,
-    Streak,
+    has_settled,
     is_out_of_reach,
     object_focus,
     object_goals,
@@ -46,19 +46,14 @@ class Push:
 
     def begin(self, scene: Scene, goal: Goal) -> None:
         self.goal = goal
-        self._in_zone = {slot: Streak(_SETTLE_STEPS) for slot in range(len(scene.objects))}
+        self._first = FirstObject(scene, goal, _SETTLE_STEPS)
 
     def judge(self, scene: Scene) -> Outcome:
-        outcome = Outcome.DROPPED if is_out_of_reach(scene, self.goal.target) else Outcome.RUNNING
-        for slot, streak in self._in_zone.items():
-            lies_there = (
-                is_in_zone(scene, slot)
-                and not scene.is_touched(slot)
-                and scene.object_speed(slot) < STILL_M_S
-            )
-            if streak.update(lies_there):
-                outcome = Outcome.SUCCESS if slot == self.goal.target else Outcome.WRONG_OBJECT
-        return outcome
+        lost = is_out_of_reach(scene, self.goal.target)
+        return self._first.judge(
+            lambda slot: is_in_zone(scene, slot) and has_settled(scene, slot),
+            otherwise=Outcome.DROPPED if lost else Outcome.RUNNING,
+        )
 
     def failure_at_timeout(self) -> str:
         return "timeout"

@@ -8,10 +8,11 @@ from envs.objects import Shape
 from envs.rotations import UP, Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
-from envs.tasks.task import Goal, Outcome, Streak, object_focus, object_goals
+from envs.tasks.task import FirstObject, Goal, Outcome, object_focus, object_goals
 
 HEIGHT_ABOVE_M = 0.06  # of the goal point over the object's centre
 TOLERANCE_M = 0.025
+_STAY_STEPS = 5
 
 
 class Reach:
@@ -31,15 +32,14 @@ class Reach:
 
     def begin(self, scene: Scene, goal: Goal) -> None:
         self.goal = goal
-        self._stayed = {slot: Streak(5) for slot in range(len(scene.objects))}
+        self._first = FirstObject(scene, goal, _STAY_STEPS)
 
     def judge(self, scene: Scene) -> Outcome:
-        outcome = Outcome.RUNNING
-        for slot, streak in self._stayed.items():
-            distance = float(np.linalg.norm(scene.tool_position - point_above(scene, slot)))
-            if streak.update(distance < TOLERANCE_M):
-                outcome = Outcome.SUCCESS if slot == self.goal.target else Outcome.WRONG_OBJECT
-        return outcome
+        def is_near(slot: int) -> bool:
+            distance = np.linalg.norm(scene.tool_position - point_above(scene, slot))
+            return float(distance) < TOLERANCE_M
+
+        return self._first.judge(is_near, otherwise=Outcome.RUNNING)
 
     def failure_at_timeout(self) -> str:
         return "timeout"

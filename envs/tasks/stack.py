@@ -9,11 +9,11 @@ from envs.rotations import Vector
 from envs.scene import Scene
 from envs.tasks.layout import Layout, draw_distractors, draw_specs
 from envs.tasks.task import (
-    STILL_M_S,
     Goal,
     GripHistory,
     Outcome,
     Streak,
+    has_settled,
     is_out_of_reach,
     object_focus,
 )
@@ -57,9 +57,7 @@ class Stack:
         outcome = Outcome.DROPPED if lost else Outcome.RUNNING
         for slot, streak in self._stands.items():
             is_elevated = scene.object_height(slot) > _ELEVATED_M
-            if streak.update(
-                is_elevated and not scene.is_touched(slot) and scene.object_speed(slot) < STILL_M_S
-            ):
+            if streak.update(is_elevated and has_settled(scene, slot)):
                 as_asked = slot == target and is_on(scene, target, reference)
                 outcome = Outcome.SUCCESS if as_asked else Outcome.WRONG_OBJECT
         return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -92,6 +93,27 @@ class Streak:
         """Returns whether it has now been true for the needed number of steps."""
         self._count = self._count + 1 if is_true else 0
         return self._count >= self._needed
+
+
+class FirstObject:
+    """Waits for the first object to meet a condition for some steps in a row: the named one, or a wrong one."""
+
+    def __init__(self, scene: Scene, goal: Goal, steps: int) -> None:
+        self._target = goal.target
+        self._streaks = {slot: Streak(steps) for slot in range(len(scene.objects))}
+
+    def judge(self, meets: Callable[[int], bool], otherwise: Outcome) -> Outcome:
+        """Returns success or wrong object, or `otherwise` while no object's slot has met the condition long enough."""
+        outcome = otherwise
+        for slot, streak in self._streaks.items():
+            if streak.update(meets(slot)):
+                outcome = Outcome.SUCCESS if slot == self._target else Outcome.WRONG_OBJECT
+        return outcome
+
+
+def has_settled(scene: Scene, slot: int) -> bool:
+    """Whether the object has been let go and come to rest."""
+    return not scene.is_touched(slot) and scene.object_speed(slot) < STILL_M_S
 
 
 def object_goals(scene: Scene, slots: range) -> list[Goal]:
