@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import math
-import os
 import re
 import shlex
 import shutil
@@ -84,7 +82,7 @@ def run(cfg: DemoConfig, directory: Path) -> dict[str, Any]:
     from vla.cli.build import find_checkpoint
 
     find_checkpoint(cfg.checkpoint)  # before anything that takes minutes
-    work = _unfinished(cfg, directory.parent)
+    work = unfinished_work(cfg, directory.parent)
     finished: dict[str, Finished] = {}
     for make_phase in (_collect, _before, train_phase, _after, _deploy):
         phase = make_phase(cfg, work, finished)
@@ -136,7 +134,6 @@ def train_phase(cfg: DemoConfig, work: Path, finished: dict[str, Finished]) -> P
         f"init_from={cfg.checkpoint}",
         f"data.roots=[{_value(work / 'dataset')}]",
         f"training.max_seconds={seconds:.0f}",
-        f"training.num_threads={free_cores()}",
     ]
     if (work / CHECKPOINT).exists():  # it was interrupted
         overrides.append("resume=true")
@@ -157,30 +154,6 @@ def _deploy(cfg: DemoConfig, work: Path, _: dict[str, Finished]) -> Phase:
         verb="deploy",
         overrides=[*overrides, f"env={cfg.task}", *cfg.deploy],
     )
-
-
-def free_cores(seconds: float = 1.0) -> int:
-    """Returns how many cores nobody uses just now, at least 1.
-
-    The threads of a training step wait for each other, and one that shares its core keeps all waiting: on two
-    cores with busy neighbours, two threads were measured to be more than ten times slower than one.
-    """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        began, idle_before = time.monotonic(), _idle_seconds()
-        time.sleep(seconds)
-        idle = (_idle_seconds() - idle_before) / (time.monotonic() - began)
-    except (OSError, ValueError):  # no /proc: another system than Linux
-        return cores
-    return max(1, min(cores, math.floor(idle + 0.25)))
-
-
-def _idle_seconds() -> float:
-    """Returns how long all cores together have been idle since the machine started."""
-    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-    return float(fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _run_phase(phase: Phase, directory: Path, number: int) -> Finished:
@@ -210,7 +183,7 @@ def _run_phase(phase: Phase, directory: Path, number: int) -> Finished:
     return Finished(command=phase.command, summary=json.loads(path.read_text()), seconds=seconds)
 
 
-def _unfinished(cfg: DemoConfig, parent: Path) -> Path:
+def unfinished_work(cfg: DemoConfig, parent: Path) -> Path:
     """Returns the folder of a demo of these settings that was interrupted, or a new one."""
     from vla.cli import convert, run_directory
     from vla.cli.main import version

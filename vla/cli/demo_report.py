@@ -82,9 +82,7 @@ def _page(
         figures=[
             html.Figure(value=percent(before["rate"]), label="success before", role="before"),
             html.Figure(value=percent(after["rate"]), label="success after", role="after"),
-            html.Figure(
-                value=charts.duration(summary["train_seconds"]), label="of fine-tuning, no GPU"
-            ),
+            html.Figure(value=charts.duration(summary["train_seconds"]), label="of fine-tuning"),
             html.Figure(
                 value=demo_sections.of_ticks(finished["deploy"].summary),
                 label="control deadlines missed",

@@ -40,7 +40,7 @@ def success(
     ]
     chance = "p < 0.001" if gain.p_value < 0.001 else f"p = {gain.p_value:.3f}"
     note = (
-        f"Gain {100 * gain.difference:+.1f} points, paired bootstrap 95 % interval {100 * gain.low:+.1f} to "
+        f"Gain {100 * gain.difference:+.1f} points, 95 % interval for paired scenes {100 * gain.low:+.1f} to "
         f"{100 * gain.high:+.1f}; McNemar's exact test {chance}."
     )
     lead = (
@@ -111,7 +111,10 @@ def learning(
         f"{train['step']} steps in {charts.duration(train['seconds'])} on "
         f"{summary['demonstrations']} demonstrations, a few of which are held out of training."
     )
-    cards = [html.Card(title="Loss", html=legend + loss)]
+    note = (
+        "Targets are spread over neighbouring bins, so that a perfect policy would not reach zero."
+    )
+    cards = [html.Card(title="Loss", html=legend + loss, note=note)]
     if len(validations) > 1:
         first, last = validations[0], validations[-1]
         roles = [("before", f"step {first['step']}"), ("after", f"step {last['step']}")]

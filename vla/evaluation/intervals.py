@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from vla.errors import VlaError
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -37,7 +35,7 @@ class PairedComparison:
         gained: seeds that only the second solved.
         lost: seeds that only the first solved.
         difference: second rate minus first.
-        low: lower end of its 95 % bootstrap interval over seeds.
+        low: lower end of its 95 % interval (Newcombe's, see `compare_paired`).
         high: upper end.
         p_value: of McNemar's exact test, two-sided: how often a difference like this comes by chance.
     """
@@ -73,13 +71,13 @@ def wilson(successes: int, episodes: int, z: float = Z_95) -> Rate:
     return Rate(successes=successes, episodes=episodes, success_rate=rate, low=low, high=high)
 
 
-def compare_paired(
-    first: Sequence[bool], second: Sequence[bool], *, resamples: int = 20_000, seed: int = 0
-) -> PairedComparison:
+def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedComparison:
     """Returns how much better `second` is than `first`, outcome k of both being of the same seed.
 
     Pairing takes the difficulty of the seeds out of the difference, so its interval is narrower than that of two
-    independent rates.
+    independent rates. The interval joins Wilson's bounds of both rates and the correlation between them (Newcombe
+    1998, Statistics in Medicine 17, 2635-2650, method 10); unlike a bootstrap it keeps a width when every seed was
+    gained.
     """
     if len(first) != len(second) or not first:
         raise VlaError(
@@ -88,18 +86,17 @@ def compare_paired(
     pairs = list(zip(first, second, strict=True))
     gained = sum(not a and b for a, b in pairs)
     lost = sum(a and not b for a, b in pairs)
+    both = sum(a and b for a, b in pairs)
     total = len(pairs)
-    # A resample of the pairs only matters through how many are gained, lost or unchanged.
-    shares = [gained / total, lost / total, (total - gained - lost) / total]
-    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / total, [0.025, 0.975])
+    difference = (gained - lost) / total
+    below, above = _newcombe_distances(both, gained, lost, total)
     return PairedComparison(
         seeds=total,
         gained=gained,
         lost=lost,
-        difference=(gained - lost) / total,
-        low=float(low),
-        high=float(high),
+        difference=difference,
+        low=max(-1.0, difference - below),
+        high=min(1.0, difference + above),
         p_value=mcnemar_p_value(gained, lost),
     )
 
@@ -109,3 +106,27 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     tosses, fewer = gained + lost, min(gained, lost)
     tail = sum(math.comb(tosses, k) for k in range(fewer + 1))
     return min(1.0, 2 * tail / 2**tosses)
+
+
+def _newcombe_distances(both: int, gained: int, lost: int, total: int) -> tuple[float, float]:
+    """Returns how far the 95 % interval of the paired difference reaches below and above it."""
+    first, second = wilson(both + lost, total), wilson(both + gained, total)
+    phi = _phi(both, gained, lost, total - both - gained - lost)
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+    below = distance(second.success_rate - second.low, first.high - first.success_rate)
+    above = distance(second.high - second.success_rate, first.success_rate - first.low)
+    return below, above
+
+
+def _phi(both: int, gained: int, lost: int, neither: int) -> float:
+    """Returns the correlation of the outcomes, corrected for continuity; 0 where one of them never varies."""
+    margins = (both + gained) * (both + lost) * (neither + gained) * (neither + lost)
+    if margins == 0:
+        return 0.0
+    product, half = both * neither - gained * lost, (both + gained + lost + neither) / 2
+    if product > 0:
+        product = max(product - half, 0.0)
+    return product / math.sqrt(margins)

@@ -13,9 +13,6 @@ from vla.evaluation import html
 from vla.training.config import RunConfig
 
 
-FREE_CORES = demo.free_cores  # the real one; tests of phases do without its pause
-
-
 class Verbs:
     """Stands in for what the verbs do: notes what they are asked and leaves what they would leave."""
 
@@ -66,11 +63,6 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> Verbs:
     return verbs
 
 
-@pytest.fixture(autouse=True)
-def two_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "free_cores", lambda: 2)
-
-
 @pytest.fixture
 def cfg(tmp_path: Path) -> DemoConfig:
     start = tmp_path / "start"
@@ -94,15 +86,8 @@ def test_the_phases_run_in_order_with_settings_that_every_verb_knows(
     assert verbs.asked("train").training.log_every == 7
     assert verbs.asked("train").data.roots == [str(verbs.asked("collect").root)]
     assert verbs.asked("deploy").env.task == "open_drawer"
-
-
-def test_both_evaluations_use_the_same_scenes_and_differ_in_the_policy_alone(
-    verbs: Verbs, cfg: DemoConfig, tmp_path: Path
-):
-    demo.run(cfg, _directory(tmp_path, "first"))
     before, after = verbs.asked("before"), verbs.asked("after")
-    assert before.seeds == after.seeds
-    assert before.env == after.env
+    assert (before.seeds, before.env) == (after.seeds, after.env)
     assert before.policy.path == cfg.checkpoint
     assert after.policy.path.endswith("train/checkpoints/latest")
     assert min(before.seeds) >= 1_000_000 > verbs.asked("collect").seed + cfg.demonstrations
@@ -130,29 +115,29 @@ def test_a_phase_that_reports_a_failure_ends_the_demo_and_is_not_kept(
     assert verbs.phases == ["deploy"]
 
 
-def test_an_interrupted_fine_tuning_is_resumed(verbs: Verbs, cfg: DemoConfig, tmp_path: Path):
-    verbs.failing = "train"
-    with pytest.raises(VlaError):
-        demo.run(cfg, _directory(tmp_path, "first"))
-    assert not verbs.asked("train").resume
-    verbs.failing = ""
-    demo.run(cfg, _directory(tmp_path, "second"))
-    assert verbs.asked("train").resume
+def test_an_interrupted_fine_tuning_is_resumed(cfg: DemoConfig, tmp_path: Path):
+    done = Finished(command="", summary={}, seconds=1.0)
+    finished = {"collect": done, "before": done}
+    assert "resume=true" not in demo.train_phase(cfg, tmp_path, finished).overrides
+    (tmp_path / demo.CHECKPOINT).mkdir(parents=True)
+    assert "resume=true" in demo.train_phase(cfg, tmp_path, finished).overrides
+
+
+def test_work_that_was_interrupted_is_found_again(cfg: DemoConfig, tmp_path: Path):
+    (demo.unfinished_work(cfg, tmp_path) / "collect").mkdir()
+    assert (demo.unfinished_work(cfg, tmp_path) / "collect").exists()
 
 
 @pytest.mark.parametrize("change", [{"fresh": True}, {"demonstrations": 151}, {"task": "push"}])
 def test_other_settings_or_fresh_start_over(
-    verbs: Verbs, cfg: DemoConfig, tmp_path: Path, change: dict[str, Any]
+    cfg: DemoConfig, tmp_path: Path, change: dict[str, Any]
 ):
-    verbs.failing = "deploy"
-    with pytest.raises(VlaError):
-        demo.run(cfg, _directory(tmp_path, "first"))
-    verbs.failing, verbs.calls = "", []
-    demo.run(DemoConfig(**{**vars(cfg), **change}), _directory(tmp_path, "second"))
-    assert len(verbs.phases) == 5
+    (demo.unfinished_work(cfg, tmp_path) / "collect").mkdir()
+    changed = DemoConfig(**{**vars(cfg), **change})
+    assert not (demo.unfinished_work(changed, tmp_path) / "collect").exists()
 
 
-def test_a_finished_demo_keeps_its_work_and_the_next_one_starts_anew(
+def test_a_finished_demo_keeps_its_work_and_leaves_nothing_unfinished(
     verbs: Verbs, cfg: DemoConfig, tmp_path: Path
 ):
     first = _directory(tmp_path, "first")
@@ -161,9 +146,7 @@ def test_a_finished_demo_keeps_its_work_and_the_next_one_starts_anew(
     assert (summary["checkpoint"] / CONFIG).exists()
     assert summary["report"].exists()
     assert json.loads((first / "work" / "train" / "summary.json").read_text())["phase"] == "train"
-    verbs.calls = []
-    demo.run(cfg, _directory(tmp_path, "second"))
-    assert len(verbs.phases) == 5
+    assert not (first.parent / "unfinished").exists()
 
 
 def test_fine_tuning_gets_what_the_other_phases_leave(cfg: DemoConfig, tmp_path: Path):
@@ -181,25 +164,6 @@ def test_fine_tuning_gets_a_minute_however_slow_the_rest_was(cfg: DemoConfig, tm
     slow = Finished(command="", summary={}, seconds=10_000.0)
     phase = demo.train_phase(cfg, tmp_path, {"collect": slow, "before": slow})
     assert "training.max_seconds=60" in phase.overrides
-
-
-def test_fine_tuning_takes_the_cores_that_are_free(cfg: DemoConfig, tmp_path: Path):
-    done = Finished(command="", summary={}, seconds=1.0)
-    phase = demo.train_phase(cfg, tmp_path, {"collect": done, "before": done})
-    assert "training.num_threads=2" in phase.overrides
-
-
-@pytest.mark.parametrize(("idle_s", "cores"), [(2.0, 2), (1.8, 2), (1.4, 1), (0.1, 1)])
-def test_a_core_is_free_when_it_idles_nearly_all_the_time(
-    monkeypatch: pytest.MonkeyPatch, idle_s: float, cores: int
-):
-    now = iter([100.0, 101.0])
-    idle = iter([50.0, 50.0 + idle_s])
-    monkeypatch.setattr(demo.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(demo.time, "sleep", lambda _: None)
-    monkeypatch.setattr(demo, "_idle_seconds", lambda: next(idle))
-    monkeypatch.setattr(demo.os, "sched_getaffinity", lambda _: {0, 1})
-    assert FREE_CORES() == cores
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_before_anything_is_done(

@@ -69,6 +69,30 @@ def test_pairing_gives_a_narrower_interval_than_two_independent_rates():
     assert comparison.high - comparison.low < independent.high - independent.low
 
 
+def test_the_paired_interval_is_newcombes():
+    # Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: 36 pairs both, 12 and 2 one alone, 0 neither.
+    first = [True] * 36 + [False] * 12 + [True] * 2
+    second = [True] * 36 + [True] * 12 + [False] * 2
+    comparison = compare_paired(first, second)
+    assert comparison.low == pytest.approx(0.0569, abs=5e-5)
+    assert comparison.high == pytest.approx(0.3404, abs=5e-5)
+
+
+def test_the_paired_interval_keeps_a_width_when_every_seed_was_gained():
+    comparison = compare_paired([False] * 60, [True] * 60)
+    assert comparison.difference == comparison.high == 1.0
+    assert 0.9 < comparison.low < 0.93
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80))
+def test_the_paired_interval_holds_the_difference_and_turns_around_with_it(pairs):
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    there, back = compare_paired(first, second), compare_paired(second, first)
+    assert -1 <= there.low <= there.difference <= there.high <= 1
+    assert there.low < there.high
+    assert (back.low, back.high) == (pytest.approx(-there.high), pytest.approx(-there.low))
+
+
 def test_outcomes_of_different_seeds_cannot_be_paired():
     with pytest.raises(VlaError, match="got 2 and 3"):
         compare_paired([True, False], [True, False, True])
