@@ -15,6 +15,7 @@ from PIL import Image
 from policies.config import Ensemble, PolicyConfig
 from policies.ensemble import TemporalEnsemble
 from vla.checkpoints import native
+from vla.data.frames_cache import resized
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import PolicyError
 from vla.inference.engine import ActionEngine
@@ -150,7 +151,7 @@ class VlaPolicy:
         if image.shape[:2] == size:
             return image
         # As datasets of another size are brought to the model's: bicubic with antialiasing, stretched to a square.
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        return resized(Image.fromarray(image), size)
 
     def _state(self, observation: Observation) -> FloatArray:
         width = self.embodiment.state_spec.width

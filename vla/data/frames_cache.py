@@ -152,7 +152,7 @@ class PictureSource:
                         f"{self._place(rows[position])}: {missing}; remove that episode"
                     )
                 if times[position] <= seconds + half_frame_s:
-                    yield rows[position], _resized(Image.fromarray(picture), self._size)
+                    yield rows[position], resized(Image.fromarray(picture), self._size)
                     position += 1
             if position < len(rows):
                 ends = f"{path} ends before {times[position]:.3f} s"
@@ -247,12 +247,12 @@ def episode_files(root: Path) -> list[Path]:
 def _decode(encoded: bytes | None, size: tuple[int, int]) -> ImageArray | None:
     try:
         with Image.open(io.BytesIO(encoded or b"")) as picture:
-            return _resized(picture.convert("RGB"), size)
+            return resized(picture.convert("RGB"), size)
     except (OSError, ValueError):
         return None
 
 
-def _resized(picture: Image.Image, size: tuple[int, int]) -> ImageArray:
+def resized(picture: Image.Image, size: tuple[int, int]) -> ImageArray:
     """Returns the picture at `size` (width, height), stretched with antialiasing as OpenVLA's resize-naive does."""
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BICUBIC)

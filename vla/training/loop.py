@@ -6,7 +6,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,7 +157,7 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.trainable, self.cfg.optim.gradient_clip_norm)
         if not math.isfinite(float(norm)):
             raise ConfigError(
-                f"the gradient is not finite at step {done.step} (loss {float(loss):.4g}); "
+                f"the gradient is not finite at step {done.step} (loss {loss.item():.4g}); "
                 f"lower training.optim.learning_rate (now {self.cfg.optim.learning_rate:g}) and resume"
             )
         self.optimizer.step()
@@ -170,10 +171,7 @@ class _Run:
         self._log({**values, "gradient_norm": float(norm)}, rate, done)
 
     def validate(self, measure: Callable[[nn.Module], Metrics], done: Progressed) -> Metrics:
-        with (
-            self.averaged_weights(),
-            self._autocast(),
-        ):
+        with self.averaged_weights(), self._autocast():
             metrics = measure(self.model)
         self.tracker.log(
             {f"validation/{name}": value for name, value in metrics.items()}, done.step
@@ -188,8 +186,17 @@ class _Run:
         is_on = self.dtype is torch.bfloat16
         return torch.autocast(self.device.type, self.dtype, enabled=is_on)
 
-    def averaged_weights(self) -> _Swapped:
-        return _Swapped(self.average)
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Lets the model hold its averaged weights meanwhile."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     def _log(self, metrics: Metrics, rate: float, done: Progressed) -> None:
         for name, value in metrics.items():
@@ -212,21 +219,6 @@ class _Run:
             self._sums, self._count = {}, 0
 
 
-class _Swapped:
-    """Context in which the model holds its averaged weights."""
-
-    def __init__(self, average: WeightAverage | None) -> None:
-        self._average = average
-
-    def __enter__(self) -> None:
-        if self._average is not None:
-            self._average.swap()
-
-    def __exit__(self, *_: object) -> None:
-        if self._average is not None:
-            self._average.swap()
-
-
 def _share(cfg: TrainingConfig, done: Progressed) -> float:
     share = done.step / cfg.steps
     return share if cfg.max_seconds is None else max(share, done.seconds / cfg.max_seconds)
@@ -236,23 +228,18 @@ def _out_of_time(cfg: TrainingConfig, done: Progressed) -> bool:
     return cfg.max_seconds is not None and done.seconds >= cfg.max_seconds
 
 
-class _progress_bar:  # noqa: N801  (used as a function)
-    """Shows step, loss and remaining time; silent when the output is no terminal."""
+@contextmanager
+def _progress_bar(steps: int, start: int) -> Iterator[Callable[[Progressed, Metrics], None]]:
+    """Gives a function that shows step, loss and remaining time."""
+    columns = (
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns) as bar:
+        task = bar.add_task("training", total=steps, completed=start, note="")
 
-    def __init__(self, steps: int, start: int) -> None:
-        self._bar = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
-        self._task = self._bar.add_task("training", total=steps, completed=start, note="")
+        def show(done: Progressed, recent: Metrics) -> None:
+            note = f"loss {recent['loss']:.3f}" if "loss" in recent else ""
+            bar.update(task, completed=done.step, note=note)
 
-    def __enter__(self) -> Callable[[Progressed, Metrics], None]:
-        self._bar.start()
-        return self._show
-
-    def _show(self, done: Progressed, recent: Metrics) -> None:
-        note = f"loss {recent['loss']:.3f}" if "loss" in recent else ""
-        self._bar.update(self._task, completed=done.step, note=note)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        yield show

@@ -112,7 +112,7 @@ def test_pictures_are_resized_as_datasets_are(policy):
     from vla.data import frames_cache
 
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    resized = frames_cache._resized(Image.fromarray(image), (64, 64))
+    resized = frames_cache.resized(Image.fromarray(image), (64, 64))
     np.testing.assert_array_equal(policy._picture("front", image), resized)
 
 

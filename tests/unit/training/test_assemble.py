@@ -159,6 +159,19 @@ def test_every_part_can_be_frozen_and_the_heads_still_train(dataset: Path, tmp_p
     assert not trained & {"vision", "projector", "decoder"}
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(
+    dataset: Path, tmp_path: Path
+):
+    run(config(dataset), tmp_path)
+    before = native.load_training_state(tmp_path).tensors
+    cfg = config(dataset, steps=24, resume=True)
+    cfg.training.loss.offset_weight = float("inf")
+    with pytest.raises(ConfigError, match="gradient is not finite at step 12"):
+        run(cfg, tmp_path)
+    after = native.load_training_state(tmp_path).tensors
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_compiling_without_a_compiler_is_refused_before_the_first_step(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
