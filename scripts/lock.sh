@@ -10,7 +10,7 @@ compile() {
     --custom-compile-command "make lock" "$@" pyproject.toml
 }
 
-compile --extra dev --extra serve --output-file requirements.lock
-# The same versions plus what LIBERO and real arms need.
-compile --extra dev --extra serve --extra libero --extra hardware \
+compile --extra dev --extra serve --extra hardware --output-file requirements.lock
+# The same versions plus what LIBERO needs.
+compile --extra dev --extra serve --extra hardware --extra libero \
   --constraint requirements.lock --output-file requirements-all.lock

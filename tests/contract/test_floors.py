@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("vla", "envs", "policies")
 
@@ -43,3 +45,23 @@ def test_every_package_has_its_init_file_and_no_other_folder_is_a_package():
         assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
     for folder in ("configs", "scripts", "tests"):
         assert list((REPOSITORY / folder).rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("room", ["vla/nn", "vla/models", "vla/losses"])
+def test_models_import_nothing_but_torch(room: str):
+    allowed = {*sys.stdlib_module_names, "vla", "torch", "jaxtyping"}
+    foreign = {
+        str(path.relative_to(REPOSITORY)): sorted(_imported_names(path.read_text()) - allowed)
+        for path in (REPOSITORY / room).rglob("*.py")
+        if _imported_names(path.read_text()) - allowed
+    }
+    assert foreign == {}
+
+
+def test_no_file_of_the_packages_is_longer_than_400_lines():
+    lengths = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines())
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > 400} == {}

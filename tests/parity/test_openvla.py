@@ -13,13 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vla.checkpoints import hf, prismatic_pt
 from vla.checkpoints.maps import openvla
 from vla.errors import CheckpointError
-from vla.inference.engine import ActionEngine, prefill
+from vla.inference.engine import ActionEngine, embed_prefix
+from vla.inference.generate import prefill
 from vla.losses.suffix import token_cross_entropy
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
-from vla.models.decoder import DecoderConfig
+from vla.models.decoder_config import DecoderConfig
 from vla.models.vision.vit import ViTConfig
 from vla.nn.masks import PrefixAttention
 from vla.nn.positions import positions_from_valid
@@ -34,12 +36,12 @@ pytestmark = pytest.mark.skipif(
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def _config() -> PrismaticConfig:
+def _config(*, is_whole: bool = False) -> PrismaticConfig:
     towers = [
-        ViTConfig(width=32, depth=3, num_heads=2, mlp_width=128),
+        ViTConfig(width=32, depth=3, num_heads=2, mlp_width=128, is_whole=is_whole),
         ViTConfig(
             width=48, depth=3, num_heads=3, mlp_width=179, has_class_token=False, num_registers=0,
-            layer_scale=None,
+            layer_scale=None, has_attention_pool=is_whole, is_whole=is_whole,
         ),
     ]  # fmt: skip
     return PrismaticConfig(
@@ -74,7 +76,7 @@ def weights() -> dict[str, torch.Tensor]:
 def model(weights, recorded) -> Prismatic:
     """The reference's pictures are already normalised and have six channels, so the towers are fed directly."""
     model = Prismatic(_config()).eval()
-    model.load_state_dict(openvla.convert(weights, model))
+    model.load_state_dict(openvla.key_map(model.config).convert(weights, model))
     pixels = recorded["input.pixel_values"].split(3, dim=1)
     model.vision.forward = lambda images: model.vision.encode(pixels)  # type: ignore[method-assign]
     return model
@@ -151,19 +153,78 @@ def test_teacher_forcing_gives_the_logits_that_decoding_one_by_one_read(model, r
 
 def test_the_picture_is_read_when_decoding(model, recorded, prompt):
     """The reference once ignored the image in generate() while teacher-forced logits still agreed (issue 346)."""
-    hidden, _, _ = prefill(model, *prompt, None, num_further_tokens=0)
+    hidden, _ = prefill(model.decoder, embed_prefix(model, *prompt, None), num_further_tokens=0)
     pixels = [torch.zeros_like(x) for x in recorded["input.pixel_values"].split(3, dim=1)]
     seeing = model.vision.forward
     model.vision.forward = lambda images: model.vision.encode(pixels)  # type: ignore[method-assign]
     try:
-        blind, _, _ = prefill(model, *prompt, None, num_further_tokens=0)
+        blind, _ = prefill(model.decoder, embed_prefix(model, *prompt, None), num_further_tokens=0)
     finally:
         model.vision.forward = seeing
     assert not torch.allclose(hidden, blind, atol=1e-3)
 
 
-def test_every_weight_of_the_model_is_named_once(model):
-    assert sorted(openvla.key_map(model)) == sorted(model.state_dict())
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_towers_with_and_without_their_unread_parts_give_the_same_features(
+    weights, recorded, is_whole
+):
+    config = _config(is_whole=is_whole)
+    model = Prismatic(config).eval()
+    model.load_state_dict(openvla.key_map(config).convert(weights, model))
+    features = model.vision.encode(recorded["input.pixel_values"].split(3, dim=1))
+    torch.testing.assert_close(features, recorded["output.feats"], **TOLERANCE)
+
+
+def test_the_whole_checkpoint_goes_there_and_back_bit_for_bit(weights):
+    config = _config(is_whole=True)
+    ours = openvla.key_map(config).convert(weights, Prismatic(config))
+    theirs = openvla.key_map(config).export(ours)
+    assert theirs.keys() == weights.keys()
+    for name, tensor in weights.items():
+        assert theirs[name].shape == tensor.shape, name
+        assert torch.equal(theirs[name], tensor), name
+
+
+def test_an_exported_directory_is_the_released_one_again(weights, tmp_path):
+    config = _config(is_whole=True)
+    model = Prismatic(config)
+    hf.load_weights(model, GOLDEN / "hub", openvla.key_map(config))
+    theirs = openvla.key_map(config).export(model.state_dict())
+    values = hf.read_config(GOLDEN / "hub")
+    hf.save_weights(tmp_path / "hub", theirs, values, max_shard_bytes=1_000_000)
+    assert len(list((tmp_path / "hub").glob("*.safetensors"))) > 1
+    assert hf.read_config(tmp_path / "hub") == values
+    again = hf.HubWeights(tmp_path / "hub")
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def native_modules(weights: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights under the names that Prismatic's own training gives them."""
+    respelt = {
+        "vision_backbone": {
+            "featurizer.": "dino_featurizer.",
+            "fused_featurizer.": "siglip_featurizer.",
+        },
+        "projector": {"fc1.": "projector.0.", "fc2.": "projector.2.", "fc3.": "projector.4."},
+        "language_model": {"model.": "llm.model.", "lm_head.": "llm.lm_head."},
+    }
+    modules: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        module, rest = name.split(".", 1)
+        (prefix,) = (prefix for prefix in respelt[module] if rest.startswith(prefix))
+        native = respelt[module][prefix] + rest.removeprefix(prefix)
+        native = native.replace("scale_factor", "gamma")
+        module = module.replace("language_model", "llm_backbone")
+        modules.setdefault(module, {})[native] = tensor
+    return modules
+
+
+def test_a_native_file_gives_the_same_model(weights, model, tmp_path):
+    path = tmp_path / "step-000001-epoch-00-loss=0.1000.pt"
+    torch.save({"model": native_modules(weights)}, path)
+    ours = openvla.key_map(model.config).convert(prismatic_pt.read(path), model)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(ours[name], tensor), name
 
 
 def test_a_checkpoint_without_a_weight_is_refused_by_name(model, weights):
@@ -171,9 +232,9 @@ def test_a_checkpoint_without_a_weight_is_refused_by_name(model, weights):
     with pytest.raises(
         CheckpointError, match=r"has no language_model\.model\.layers\.0\.self_attn\.q"
     ):
-        openvla.convert(damaged, model)
+        openvla.key_map(model.config).convert(damaged, model)
 
 
 def test_a_checkpoint_with_a_foreign_weight_is_refused_by_name(model, weights):
     with pytest.raises(CheckpointError, match=r"also holds adapter\.weight"):
-        openvla.convert(weights | {"adapter.weight": torch.zeros(1)}, model)
+        openvla.key_map(model.config).convert(weights | {"adapter.weight": torch.zeros(1)}, model)

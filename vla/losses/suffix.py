@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from vla.tokenizers.action_bins import NUM_BINS
+
+
+class Mean(Enum):
+    """What counts alike when tokens are averaged; the two differ where suffixes differ in length."""
+
+    TOKENS = "tokens"  # every labelled token of the batch: transformers, OpenVLA
+    EXAMPLES = "examples"  # every example, whatever its length: PaliGemma (big_vision)
 
 
 def action_cross_entropy(
@@ -46,13 +55,52 @@ def token_cross_entropy(
     token_logits: Float[Tensor, "batch tokens vocabulary"],
     token_ids: Int[Tensor, "batch tokens"],
     label_mask: Bool[Tensor, "batch tokens"],
+    *,
+    mean: Mean = Mean.TOKENS,
 ) -> Float[Tensor, ""]:
     """Returns the mean cross-entropy, in nats, over tokens with `label_mask` True.
 
     `token_logits[:, i]` is the prediction of `token_ids[:, i]`: nothing is shifted here.
+
+    Args:
+        token_logits: over the vocabulary.
+        token_ids: the true tokens; anything where `label_mask` is False.
+        label_mask: True for tokens that count.
+        mean: over all tokens, or over each example first; examples without a label then do not count.
     """
-    loss = F.cross_entropy(
-        token_logits.float().flatten(0, 1), token_ids.flatten(), reduction="none"
-    )
-    counts = label_mask.flatten().to(loss.dtype)
-    return (loss * counts).sum() / counts.sum().clamp(min=1.0)
+    return mean_over(token_nats(token_logits, token_ids, label_mask), label_mask, mean)
+
+
+def token_nats(
+    token_logits: Float[Tensor, "batch tokens vocabulary"],
+    token_ids: Int[Tensor, "batch tokens"],
+    label_mask: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "batch tokens"]:
+    """Returns the cross-entropy of every token in fp32; those with `label_mask` False have no meaning."""
+    ids = token_ids.masked_fill(~label_mask, 0)  # -100 and the like index nothing
+    nats = F.cross_entropy(token_logits.float().flatten(0, 1), ids.flatten(), reduction="none")
+    return nats.view(label_mask.shape)
+
+
+def z_loss(
+    token_logits: Float[Tensor, "batch tokens vocabulary"],
+    label_mask: Bool[Tensor, "batch tokens"],
+    *,
+    mean: Mean = Mean.TOKENS,
+) -> Float[Tensor, ""]:
+    """Returns the mean square of log sum exp(logits): weighted by some 1e-4, it keeps logits from drifting away.
+
+    Source: PaLM (Chowdhery et al. 2022), section 5; arguments as in `token_cross_entropy`.
+    """
+    return mean_over(token_logits.float().logsumexp(dim=-1).square(), label_mask, mean)
+
+
+def mean_over(
+    values: Float[Tensor, "batch tokens"], label_mask: Bool[Tensor, "batch tokens"], mean: Mean
+) -> Float[Tensor, ""]:
+    """Returns the mean of `values` where `label_mask` is True; 0 where it nowhere is."""
+    counts = label_mask.to(values.dtype)
+    if mean is Mean.TOKENS:
+        return (values * counts).sum() / counts.sum().clamp(min=1.0)
+    by_example = (values * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1.0)
+    return by_example.sum() / label_mask.any(dim=1).sum().clamp(min=1)

@@ -56,6 +56,11 @@ class TokenActionHead(nn.Module):
         first_ids = torch.tensor(self.vocabulary.first_ids, device=bins.device)
         return first_ids + self.vocabulary.step * bins
 
+    def bins(self, token_ids: Int[Tensor, "batch steps dims"]) -> Int[Tensor, "batch steps dims"]:
+        """Returns the bin of every action token."""
+        first_ids = torch.tensor(self.vocabulary.first_ids, device=token_ids.device)
+        return (token_ids - first_ids) * self.vocabulary.step
+
     def bin_ids(self, dimension: int, device: torch.device) -> Int[Tensor, " bins"]:
         """Returns the ids of bins 0..255 of one dimension."""
         order = torch.arange(NUM_BINS, device=device)

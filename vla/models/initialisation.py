@@ -8,6 +8,9 @@ from torch import nn
 
 from vla.models.action_heads import ParallelActionHead
 from vla.models.decoder import Decoder
+from vla.models.dual_encoder import TextTower
+from vla.models.vision.pooling import AttentionPool
+from vla.models.vision.raw_patches import RawPatchEmbedding
 from vla.models.vision.vit import ViT
 
 STANDARD_DEVIATION = 0.02
@@ -33,21 +36,27 @@ def initialise(model: nn.Module) -> None:
             case nn.Embedding():
                 nn.init.normal_(module.weight, std=STANDARD_DEVIATION)
             case ViT():
+                for table in (module.position_table, module.axis_tables, module.extra_tokens):
+                    if table is not None:
+                        nn.init.normal_(table, std=STANDARD_DEVIATION)
+            case TextTower():
                 nn.init.normal_(module.position_table, std=STANDARD_DEVIATION)
-                if module.extra_tokens is not None:
-                    nn.init.normal_(module.extra_tokens, std=STANDARD_DEVIATION)
+            case AttentionPool():
+                nn.init.normal_(module.probe, std=STANDARD_DEVIATION)
+            case RawPatchEmbedding():
+                nn.init.normal_(module.axis_tables, std=STANDARD_DEVIATION)
             case ParallelActionHead():
                 nn.init.normal_(module.slots, std=STANDARD_DEVIATION)
             case _:
                 pass
     for module in model.modules():
-        if isinstance(module, ViT):
-            _shrink_branches(module, len(module.blocks))
+        if isinstance(module, ViT | TextTower):
+            _shrink_branches(module.blocks)
         elif isinstance(module, Decoder):
-            _shrink_branches(module, len(module.layers))
+            _shrink_branches(module.layers)
 
 
-def _shrink_branches(module: nn.Module, num_blocks: int) -> None:
-    for name, child in module.named_modules():
+def _shrink_branches(blocks: nn.ModuleList) -> None:
+    for name, child in blocks.named_modules():
         if isinstance(child, nn.Linear) and name.endswith(("attention.out", "mlp.down")):
-            child.weight.data.mul_(1.0 / math.sqrt(2 * num_blocks))
+            child.weight.data.mul_(1.0 / math.sqrt(2 * len(blocks)))

@@ -1,41 +1,52 @@
 """Keys and values of the tokens read so far, kept so that each further token costs one token.
 
-Shapes: L layers, B batch, H key-value heads, T tokens, D head width.
+Shapes: B batch, H key-value heads, T tokens, D head width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+class KVShape(NamedTuple):
+    """What one layer keeps of a token."""
+
+    num_heads: int
+    head_dim: int
+
+
 class KVCache:
     """Preallocated keys and values of every layer, filled front to back.
 
     Each layer appends the tokens of the running step at `length`; `advance` then moves `length` once,
-    after the last layer.
+    after the last layer. Layers may differ in shape; a layer without keys of its own (None) has no room.
     """
 
     def __init__(
         self,
+        shapes: Sequence[KVShape | None],
         *,
-        num_layers: int,
         batch_size: int,
-        num_kv_heads: int,
         max_tokens: int,
-        head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (num_layers, batch_size, num_kv_heads, max_tokens, head_dim)
-        self.keys_LBHTD = torch.empty(shape, dtype=dtype, device=device)
-        self.values_LBHTD = torch.empty(shape, dtype=dtype, device=device)
-        self.length = 0
-
-    @property
-    def max_tokens(self) -> int:
-        return self.keys_LBHTD.shape[3]
+        self.max_tokens, self.length = max_tokens, 0
+        self._layers = [
+            None
+            if shape is None
+            else torch.empty(
+                (2, batch_size, shape.num_heads, max_tokens, shape.head_dim),
+                dtype=dtype,
+                device=device,
+            )
+            for shape in shapes
+        ]
 
     def append(
         self,
@@ -49,9 +60,12 @@ class KVCache:
             raise IndexError(
                 f"the cache holds {self.max_tokens} tokens; {end} were to be stored; make it longer"
             )
-        self.keys_LBHTD[layer, :, :, self.length : end] = k_BHTD
-        self.values_LBHTD[layer, :, :, self.length : end] = v_BHTD
-        return self.keys_LBHTD[layer, :, :, :end], self.values_LBHTD[layer, :, :, :end]
+        kept = self._layers[layer]
+        if kept is None:
+            raise IndexError(f"layer {layer} has no keys of its own to store")
+        kept[0, :, :, self.length : end] = k_BHTD
+        kept[1, :, :, self.length : end] = v_BHTD
+        return kept[0, :, :, :end], kept[1, :, :, :end]
 
     def advance(self, num_tokens: int) -> None:
         """Counts the tokens of the finished step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +15,7 @@ class Activation(Enum):
 
     GELU = "gelu"  # exact, with erf: DINOv2
     GELU_TANH = "gelu_tanh"  # SigLIP, Gemma
+    QUICK_GELU = "quick_gelu"  # x * sigmoid(1.702 x): CLIP, Qwen2-VL's tower
     SILU = "silu"  # Llama, Qwen2
 
 
@@ -21,6 +23,8 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
     """Returns the non-linearity applied to every number of `x`."""
     if activation is Activation.SILU:
         return F.silu(x)
+    if activation is Activation.QUICK_GELU:
+        return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if activation is Activation.GELU_TANH else "none")
 
 

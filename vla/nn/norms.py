@@ -1,7 +1,8 @@
-"""Root-mean-square normalisation. Layer normalisation is `torch.nn.LayerNorm`, used as it is."""
+"""The normalisations of this field: layer norm (torch's own) and root mean square in its three spellings."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import torch
@@ -11,18 +12,44 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 
+class Norm(Enum):
+    """Which normalisation a model uses."""
+
+    LAYER = "layer"  # mean and variance, weight and bias: the vision towers
+    RMS = "rms"  # Llama, Qwen2, Gemma 4
+    RMS_OFFSET = "rms_offset"  # the weight is stored less one: Gemma 1 to 3
+
+
+def make_norm(kind: Norm, width: int, eps: float) -> nn.Module:
+    """Returns a normalisation over the last axis of `width` channels."""
+    if kind is Norm.LAYER:
+        return nn.LayerNorm(width, eps=eps)
+    return RMSNorm(width, eps, offset=kind is Norm.RMS_OFFSET)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019).
 
     The result keeps the dtype of the input, so a bf16 residual stream stays bf16.
+
+    With `offset` the factor is 1 + weight and is applied in fp32 before rounding, as Gemma does; rounding 1 + weight
+    to bf16 first would lose small weights. Without `has_weight` nothing is learnt.
     """
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    def __init__(
+        self, width: int, eps: float = 1e-6, *, offset: bool = False, has_weight: bool = True
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        start = torch.zeros(width) if offset else torch.ones(width)
+        self.weight = nn.Parameter(start) if has_weight else None
+        self.width, self.eps, self.offset = width, eps, offset
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        if self.weight is None:
+            return F.rms_norm(x, (self.width,), None, self.eps)
+        if self.offset:
+            factor = 1.0 + self.weight.float()
+            return F.rms_norm(x.float(), (self.width,), factor, self.eps).to(x.dtype)
         weight = self.weight.to(x.dtype)
         if x.device.type == "cpu" and torch.is_grad_enabled():
             return _RMSNormForCPUTraining.apply(x, weight, self.eps)

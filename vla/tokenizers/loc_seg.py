@@ -9,13 +9,15 @@ Source of rounding and order: big_vision (pp/proc_fn for PaliGemma) and the mode
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from vla.errors import ConfigError
+from vla.errors import CheckpointError, ConfigError
 
 NUM_LOCATIONS = 1024
 NUM_CODEWORDS = 128
@@ -24,6 +26,7 @@ LOCATION_TOKENS = tuple(f"<loc{index:04d}>" for index in range(NUM_LOCATIONS))
 CODEWORD_TOKENS = tuple(f"<seg{index:03d}>" for index in range(NUM_CODEWORDS))
 SEPARATOR = " ; "
 
+_PLACE = re.compile(r"(<loc\d{4}>|<seg\d{3}>)")
 _OBJECT = re.compile(
     r"(?P<box>(?:<loc\d{4}>){4})(?P<mask>(?:<seg\d{3}>){16})?\s*(?P<label>[^<>;]*)"
 )
@@ -42,6 +45,52 @@ class LocatedObject:
     label: str
     box: tuple[float, float, float, float]
     codewords: tuple[int, ...] | None = None
+
+
+class PlaceVocabulary:
+    """Text with location and mask tokens to ids and back, each of those tokens always one id.
+
+    A tokenizer that does not know them as tokens of their own, or reads special tokens as text, spells
+    "<loc0001>" in nine characters (transformers pull request 30918); so they are looked up here, apart from
+    the text between them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Looks the ids up.
+
+        Raises:
+            CheckpointError: the tokenizer lacks some of the 1024 + 128 tokens.
+        """
+        self.tokenizer = tokenizer
+        found = {name: tokenizer.token_to_id(name) for name in (*LOCATION_TOKENS, *CODEWORD_TOKENS)}
+        missing = [name for name, token_id in found.items() if token_id is None]
+        if missing:
+            raise CheckpointError(
+                f"the tokenizer lacks {len(missing)} of the {len(found)} location and mask tokens, {missing[0]} "
+                "first; it is not PaliGemma's"
+            )
+        self._ids: dict[str, int] = found
+        self._names = {token_id: name for name, token_id in found.items()}
+
+    def ids(self, text: str) -> list[int]:
+        """Returns the ids of `text`, without a beginning or an end token."""
+        ids: list[int] = []
+        for piece in _PLACE.split(text):
+            if piece in self._ids:
+                ids.append(self._ids[piece])
+            elif piece:
+                ids.extend(self.tokenizer.encode(piece, add_special_tokens=False).ids)
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of `ids`; special tokens are left out."""
+        pieces: list[str] = []
+        for is_place, run in itertools.groupby(ids, key=self._names.__contains__):
+            if is_place:
+                pieces.extend(self._names[token_id] for token_id in run)
+            else:
+                pieces.append(self.tokenizer.decode(list(run)))
+        return "".join(pieces)
 
 
 def encode_locations(shares: Sequence[float]) -> str:

@@ -1,8 +1,11 @@
-"""From an instruction to prompt tokens: the only place that knows their order.
+"""From an instruction to prompt tokens: this and the other prompt_ files alone know their order.
 
     OPENVLA  BOS, "In: What action should the robot take to {instruction}?\\nOut:", and, where the tokenizer has
              it, the lone space token that follows "Out:" in training text (Llama 2: 29871)
     PLAIN    BOS, the instruction
+
+In training the action tokens and the end token follow; these are what the loss is taken on (OpenVLA: 7 and </s>).
+The families that converse are in prompt_paligemma and prompt_chat.
 
 Instructions are lower-cased. Source of OPENVLA: openvla/openvla c8f03f4, prismatic/models/vlas/openvla.py.
 """
@@ -16,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from vla.errors import CheckpointError, ConfigError
-from vla.tokenizers.text import BOS, PAD
+from vla.errors import ConfigError
+from vla.tokenizers.prompt_batch import PromptRow, first_id
+from vla.tokenizers.text import BOS, EOS, PAD
 
 _LLAMA_SPACE = "\u2581"
 
@@ -45,8 +49,8 @@ class PromptEncoder:
             max_tokens: length of every row, BOS included.
         """
         self.tokenizer, self.template, self.max_tokens = tokenizer, template, max_tokens
-        self.bos_id = _first_id(tokenizer, (BOS, "<s>"))
-        self.pad_id = _first_id(tokenizer, (PAD, "<PAD>", "<unk>"))
+        self.bos_id = first_id(tokenizer, (BOS, "<s>"))
+        self.pad_id = first_id(tokenizer, (PAD, "<PAD>", "<unk>"))
         space_id = tokenizer.token_to_id(_LLAMA_SPACE)
         is_openvla = template is PromptTemplate.OPENVLA
         self.trailing_ids = [space_id] if is_openvla and space_id is not None else []
@@ -65,6 +69,15 @@ class PromptEncoder:
             )
         return ids
 
+    def row(self, instruction: str, action_ids: Sequence[int]) -> PromptRow:
+        """Returns a training example: the prompt, then the action tokens and the end token as its answer.
+
+        Raises:
+            ConfigError: the prompt alone does not fit. The answer is not counted: it comes after `max_tokens`.
+        """
+        answer = [*action_ids, first_id(self.tokenizer, (EOS, "</s>"))]
+        return PromptRow.of((self.ids(instruction), False), (answer, True))
+
     def __call__(self, instructions: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Returns ids (batch, max_tokens), right-padded, and which of them are not padding."""
         rows = [self.ids(instruction) for instruction in instructions]
@@ -74,13 +87,3 @@ class PromptEncoder:
             ids[index, : len(row)] = row
             valid[index, : len(row)] = True
         return ids, valid
-
-
-def _first_id(tokenizer: Tokenizer, names: Sequence[str]) -> int:
-    for name in names:
-        token_id = tokenizer.token_to_id(name)
-        if token_id is not None:
-            return token_id
-    raise CheckpointError(
-        f"the tokenizer has none of the tokens {', '.join(names)}; it is of another family"
-    )

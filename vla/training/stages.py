@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vla.errors import ConfigError
+from vla.models.vision.vit import ViT
 from vla.training.config import Part
 
 
@@ -19,6 +20,9 @@ def freeze(model: nn.Module, parts: list[Part], part_modules: dict[Part, nn.Modu
     for part in parts:
         for parameter in part_modules[part].parameters():
             parameter.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, ViT):
+            module.freeze_unread()
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if trainable == 0:
         raise ConfigError(

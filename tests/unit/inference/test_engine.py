@@ -6,7 +6,7 @@ import torch
 from vla.inference.engine import ActionEngine
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
-from vla.models.decoder import DecoderConfig
+from vla.models.decoder_config import DecoderConfig
 from vla.models.vision import presets
 from vla.nn.masks import PrefixAttention
 from vla.tokenizers.action_bins import ActionLayout

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from vla.losses.suffix import action_cross_entropy, soft_bins, token_cross_entropy
+from vla.losses.suffix import (
+    Mean,
+    action_cross_entropy,
+    soft_bins,
+    token_cross_entropy,
+    z_loss,
+)
 
 torch.manual_seed(0)
 LOGITS = torch.randn(2, 3, 7, 256)
@@ -58,8 +64,67 @@ def test_soft_bins_sum_to_one_even_at_the_ends_and_peak_at_the_true_bin():
     assert table[0, 1] / table[0, 0] == pytest.approx(math.exp(-1 / 18), rel=1e-4)
 
 
-def test_the_token_loss_is_the_mean_over_labelled_tokens():
-    logits, ids = torch.randn(2, 4, 11), torch.randint(0, 11, (2, 4))
-    mask = torch.tensor([[False, True, True, False], [False, False, False, True]])
-    naive = [-logits[b, t].log_softmax(0)[ids[b, t]] for b, t in mask.nonzero().tolist()]
-    torch.testing.assert_close(token_cross_entropy(logits, ids, mask), torch.stack(naive).mean())
+TOKEN_LOGITS, IDS = 3 * torch.randn(3, 4, 11), torch.randint(0, 11, (3, 4))
+LABELS = torch.tensor(  # three labels, one label, none
+    [[False, True, True, True], [False, False, False, True], [False, False, False, False]]
+)
+
+
+def naive_means(value) -> dict[Mean, float]:
+    """The mean over all labels, and the mean of the means of the examples that have any."""
+    by_example = [[value(b, t) for t in range(4) if LABELS[b, t]] for b in range(3)]
+    labelled = [values for values in by_example if values]
+    return {
+        Mean.TOKENS: sum(value for values in labelled for value in values)
+        / sum(len(values) for values in labelled),
+        Mean.EXAMPLES: sum(sum(values) / len(values) for values in labelled) / len(labelled),
+    }
+
+
+def log_normaliser(b: int, t: int) -> float:
+    return math.log(sum(math.exp(value) for value in TOKEN_LOGITS[b, t].double().tolist()))
+
+
+def nats(b: int, t: int) -> float:
+    return log_normaliser(b, t) - float(TOKEN_LOGITS[b, t, IDS[b, t]])
+
+
+@pytest.mark.parametrize("mean", Mean)
+def test_the_token_loss_agrees_with_a_loop_over_labels(mean):
+    loss = token_cross_entropy(TOKEN_LOGITS, IDS, LABELS, mean=mean)
+    assert float(loss) == pytest.approx(naive_means(nats)[mean], abs=1e-6)
+
+
+@pytest.mark.parametrize("mean", Mean)
+def test_the_z_loss_agrees_with_a_loop_over_labels(mean):
+    expected = naive_means(lambda b, t: log_normaliser(b, t) ** 2)[mean]
+    assert float(z_loss(TOKEN_LOGITS, LABELS, mean=mean)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_two_means_differ_where_suffixes_differ_in_length():
+    means = naive_means(nats)
+    assert abs(means[Mean.TOKENS] - means[Mean.EXAMPLES]) > 0.01
+
+
+@pytest.mark.parametrize("mean", Mean)
+def test_tokens_without_a_label_leave_no_trace_whatever_their_id(mean):
+    logits = torch.where(LABELS[..., None], TOKEN_LOGITS, 50.0).requires_grad_()
+    loss = token_cross_entropy(logits, IDS.masked_fill(~LABELS, -100), LABELS, mean=mean)
+    assert float(loss.detach()) == pytest.approx(
+        float(token_cross_entropy(TOKEN_LOGITS, IDS, LABELS, mean=mean))
+    )
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad[~LABELS].any()
+
+
+@pytest.mark.parametrize("mean", Mean)
+def test_tokens_without_any_label_cost_nothing(mean):
+    nothing = torch.zeros_like(LABELS)
+    assert float(token_cross_entropy(TOKEN_LOGITS, IDS, nothing, mean=mean)) == 0.0
+    assert float(z_loss(TOKEN_LOGITS, nothing, mean=mean)) == 0.0
+
+
+def test_token_logits_in_bf16_are_summed_in_fp32():
+    loss = token_cross_entropy(TOKEN_LOGITS.bfloat16(), IDS, LABELS)
+    assert loss.dtype is torch.float32

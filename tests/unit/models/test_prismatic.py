@@ -15,7 +15,7 @@ from vla.models.backbones.prismatic_config import (
     openvla_7b,
     tiny,
 )
-from vla.models.decoder import DecoderConfig
+from vla.models.decoder_config import DecoderConfig
 from vla.models.vision import presets
 from vla.nn.masks import PrefixAttention
 from vla.tokenizers.action_bins import ActionLayout

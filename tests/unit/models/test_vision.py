@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from vla.errors import ConfigError
+from vla.models.initialisation import initialise
 from vla.models.vision import presets
 from vla.models.vision.fused import FusedTowers
 from vla.models.vision.patchify import PatchEmbedding
-from vla.models.vision.vit import ViT, ViTConfig, resize_position_table
+from vla.models.vision.position_tables import gather_positions, resize_position_table
+from vla.models.vision.vit import ViT
+from vla.models.vision.vit_config import Positions, Resampling, ViTConfig
 from vla.nn.mlp import Activation
+from vla.nn.positions import grid_positions
 
 SMALL = ViTConfig(
     patch_size=4, width=16, depth=3, num_heads=2, mlp_width=32, output_block=-1, layer_scale=None,
@@ -136,3 +140,108 @@ def test_pictures_that_cannot_be_cut_into_patches_are_refused():
 def test_towers_of_different_grids_are_refused():
     with pytest.raises(ConfigError, match=r"patches of \[4, 8\] px"):
         FusedTowers([SMALL, dataclasses.replace(SMALL, patch_size=8)], 16)
+
+
+def test_a_whole_tower_holds_the_rest_without_reading_or_training_it():
+    part = dataclasses.replace(SMALL, output_block=-2)
+    whole = dataclasses.replace(part, is_whole=True, has_attention_pool=True)
+    torch.manual_seed(0)
+    short, long = ViT(part, 8), ViT(whole, 8)
+    long.load_state_dict(short.state_dict(), strict=False)
+    pixels = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(long(pixels), short(pixels), atol=0.0, rtol=0.0)
+    trained = {name for name, p in long.named_parameters() if p.requires_grad}
+    assert trained == set(short.state_dict())
+    assert {"blocks.2.mlp.up.weight", "final_norm.weight", "attention_pool.probe"} <= set(
+        long.state_dict()
+    )
+
+
+def test_the_last_block_and_the_pool_are_trained_where_they_are_read():
+    tower = ViT(dataclasses.replace(SMALL, has_final_norm=True, has_attention_pool=True), 8)
+    tower.summarise(torch.randn(1, 3, 8, 8)).sum().backward()
+    assert all(p.grad is not None for p in tower.parameters())
+
+
+def test_the_position_of_the_class_token_is_added_to_it_alone():
+    config = dataclasses.replace(SMALL, has_class_token=True, has_class_position=True)
+    tower = ViT(config, 8)
+    assert tower.position_table.shape == (5, 16)
+    tower.position_table.data[0] = 1.0
+    moved = ViT(config, 8)
+    moved.load_state_dict(tower.state_dict())
+    moved.position_table.data.zero_()
+    moved.extra_tokens.data += 1.0
+    pixels = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(tower(pixels), moved(pixels))
+
+
+def test_pictures_need_not_be_square():
+    assert ViT(SMALL, 8)(torch.randn(1, 3, 8, 20)).shape == (1, 10, 16)
+
+
+@pytest.mark.parametrize("theta", [None, 100.0])
+def test_a_tower_without_a_table_sees_where_patches_are_by_rotation_alone(theta):
+    config = dataclasses.replace(SMALL, positions=Positions.NONE, rope_theta=theta)
+    torch.manual_seed(0)
+    tower = ViT(config)
+    patches, positions = torch.randn(1, 4, 48), grid_positions(2, 2)[None]
+    before, after = (tower.encode(patches, places) for places in (positions, positions.flip(1)))
+    assert torch.allclose(before, after, atol=1e-5) == (theta is None)
+    shifted = tower.encode(patches, positions + 7)
+    torch.testing.assert_close(shifted, before, atol=1e-5, rtol=0.0)  # displacements count
+
+
+@pytest.mark.parametrize("resampling", list(Resampling))
+def test_a_table_is_gathered_for_each_picture_s_own_shape(resampling):
+    table = torch.randn(9, 4)
+    positions = torch.stack([grid_positions(2, 4), grid_positions(4, 2).flip(0)])
+    found = gather_positions(table, positions, resampling)
+    torch.testing.assert_close(found[0], resize_position_table(table, 2, 4, resampling))
+    torch.testing.assert_close(found[1], resize_position_table(table, 4, 2, resampling).flip(0))
+
+
+def test_what_a_tower_cannot_do_it_says():
+    with pytest.raises(ConfigError, match="needs an image_size"):
+        ViT(SMALL)
+    with pytest.raises(ConfigError, match="neither a class token nor an attention pool"):
+        ViT(SMALL, 8).summarise(torch.randn(1, 3, 8, 8))
+    with pytest.raises(ConfigError, match="no mask token"):
+        ViT(SMALL, 8)(torch.randn(1, 3, 8, 8), is_masked=torch.ones(1, 4, dtype=torch.bool))
+    with pytest.raises(ConfigError, match="a stem of convolutions sees whole pictures"):
+        ViT(presets.tiny_siglip(), 64).encode(torch.zeros(1, 4, 768), grid_positions(2, 2)[None])
+    with pytest.raises(ConfigError, match="rotary embedding turns patches alone"):
+        dataclasses.replace(SMALL, has_class_token=True, rope_theta=100.0)
+    with pytest.raises(ConfigError, match="needs has_class_token and positions=GRID"):
+        dataclasses.replace(SMALL, has_class_position=True)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        presets.dinov2_large_reg4,
+        presets.siglip_so400m,
+        presets.siglip2_base_naflex,
+        presets.clip_vit_l_14,
+        presets.qwen2_vl_tower,
+        presets.gemma4_tower_small,
+        presets.gemma4_tower_large,
+    ],
+)
+def test_bf16_weights_give_nearly_the_features_of_fp32_and_stay_bf16(preset):
+    """Within 2 % of the length of a feature over four blocks; Gemma 4's undivided scores make its softmax sharper."""
+    config = dataclasses.replace(
+        preset(), patch_size=4, width=64, depth=4, num_heads=4, mlp_width=128, output_block=-1
+    )
+    torch.manual_seed(0)
+    tower = ViT(config, 16).eval()
+    initialise(tower)
+    patches = torch.randn(2, 16, 48 * config.num_frames)
+    positions = grid_positions(4, 4).expand(2, -1, -1)
+    with torch.no_grad():
+        expected = tower.encode(patches, positions)
+        found = tower.bfloat16().encode(patches, positions)
+    assert found.dtype is torch.bfloat16
+    assert {p.dtype for p in tower.parameters()} == {torch.bfloat16}
+    error = (found.float() - expected).norm(dim=-1) / expected.norm(dim=-1)
+    assert error.max() < (0.1 if config.attention_scale == 1.0 else 0.02)

@@ -3,19 +3,23 @@
 import math
 
 import pytest
+from fake_tokenizers import gemma4_like, paligemma_like
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
-from vla.errors import ConfigError
+from vla.errors import CheckpointError, ConfigError
 from vla.tokenizers.loc_seg import (
     CODEWORD_TOKENS,
     LOCATION_TOKENS,
     LocatedObject,
+    PlaceVocabulary,
     decode_objects,
     encode_locations,
     encode_objects,
 )
 
+PLACES = PlaceVocabulary(paligemma_like())
 shares = st.floats(0, 1)
 boxes = st.tuples(shares, shares, shares, shares).map(
     lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
@@ -72,3 +76,26 @@ def test_what_cannot_be_written_is_refused():
         encode_objects([LocatedObject(label="cube", box=(0.0, 0.0, 1.0, 1.0), codewords=(1, 2))])
     with pytest.raises(ConfigError, match="finite"):
         encode_locations([math.nan])
+
+
+@given(
+    st.lists(st.sampled_from(["<loc0001>", "<seg127>", "red cube", " ; ", "naïve"]), max_size=12)
+)
+def test_text_with_places_survives_ids_and_each_place_is_one_id(pieces: list[str]):
+    text = "".join(pieces)
+    ids = PLACES.ids(text)
+    assert PLACES.text(ids) == text
+    first = PLACES.tokenizer.token_to_id("<loc0000>")
+    assert sum(token_id >= first for token_id in ids) == text.count("<")
+
+
+def test_a_place_is_one_id_even_where_the_tokenizer_reads_it_as_characters():
+    tokenizer = paligemma_like()
+    tokenizer.add_special_tokens([AddedToken("<loc0007>", special=True, normalized=False)])
+    assert len(tokenizer.encode("<loc0007>").ids) > 1  # special tokens in text are read as text
+    assert PlaceVocabulary(tokenizer).ids("<loc0007>") == [tokenizer.token_to_id("<loc0007>")]
+
+
+def test_a_tokenizer_without_places_is_refused():
+    with pytest.raises(CheckpointError, match="lacks 1152 of the 1152 location and mask tokens"):
+        PlaceVocabulary(gemma4_like())

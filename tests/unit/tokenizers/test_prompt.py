@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from fake_tokenizers import llama_like
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from vla.errors import CheckpointError, ConfigError
+from vla.tokenizers.action_bins import ActionBins, ActionLayout
+from vla.tokenizers.action_tokens import action_vocabulary
 from vla.tokenizers.prompt import PromptEncoder, PromptTemplate
 from vla.tokenizers.text import train_text_tokenizer
 
@@ -59,3 +62,24 @@ def test_a_tokenizer_without_a_beginning_token_is_of_another_family():
     foreign = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     with pytest.raises(CheckpointError, match="none of the tokens <bos>, <s>"):
         PromptEncoder(foreign, PromptTemplate.PLAIN, max_tokens=4)
+
+
+def test_the_loss_is_on_seven_action_tokens_and_the_end_token():
+    """openvla/openvla c8f03f4, prismatic/vla/datasets: labels before the last len(action) + 1 are ignored."""
+    tokenizer = llama_like()
+    vocabulary = action_vocabulary(tokenizer, ActionLayout.LAST_256, 7)
+    actions = vocabulary.ids(ActionBins.encode(np.linspace(-1, 1, 7))).tolist()
+    encode = PromptEncoder(tokenizer, PromptTemplate.OPENVLA, max_tokens=64)
+    row = encode.row("lift the cup", actions)
+    answer = [i for i, is_answer in zip(row.ids, row.is_answer, strict=True) if is_answer]
+    assert answer == [*actions, tokenizer.token_to_id("</s>")]
+    assert row.is_answer == [False] * len(encode.ids("lift the cup")) + [True] * 8
+
+
+def test_a_real_llama_prompt_is_bos_text_and_the_lone_space():
+    tokenizer = llama_like()
+    ids = PromptEncoder(tokenizer, PromptTemplate.OPENVLA, max_tokens=64).ids("Lift the cup")
+    assert ids[0] == tokenizer.token_to_id("<s>")
+    assert ids[-1] == tokenizer.token_to_id("\u2581")
+    text = "In: What action should the robot take to lift the cup?\nOut:"
+    assert tokenizer.decode(ids[1:-1]) == text

@@ -1,132 +1,166 @@
-"""Where the weights of an OpenVLA checkpoint in Hugging Face layout go in our Prismatic.
+"""OpenVLA and Prismatic: config.json and weights, in the hub's layout and in the native one.
 
-Left: our name, with {i} for a block index. Right: the checkpoint's names that become it, several where we hold
-them as one matrix. Source: openvla/openvla c8f03f4, prismatic/extern/hf/modeling_prismatic.py.
+The canonical names are the hub's; those of a native file (`vla.checkpoints.prismatic_pt`) are other spellings of them.
+Source: openvla/openvla c8f03f4, prismatic/extern/hf/{configuration,modeling}_prismatic.py and
+vla-scripts/extern/convert_openvla_weights_to_hf.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
-
+from vla.checkpoints.keymap import KeyMap, Table, affine, prefixed
+from vla.checkpoints.maps import llama, settings
+from vla.checkpoints.maps.decoder import UNREAD, decoder_table
+from vla.checkpoints.maps.towers import timm_tower
 from vla.errors import CheckpointError
-from vla.models.backbones.prismatic import Prismatic
+from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
+from vla.models.decoder_config import DecoderConfig, Head
+from vla.models.vision import presets
+from vla.models.vision.vit_config import ViTConfig
+from vla.nn.masks import PrefixAttention
+from vla.tokenizers.action_bins import ActionLayout
 
-# Ours -> theirs, the same for every block {i} of a tower.
-_TOWER_BLOCK = {
-    "attention_norm.weight": ["norm1.weight"],
-    "attention_norm.bias": ["norm1.bias"],
-    "attention.qkv.weight": ["attn.qkv.weight"],
-    "attention.qkv.bias": ["attn.qkv.bias"],
-    "attention.out.weight": ["attn.proj.weight"],
-    "attention.out.bias": ["attn.proj.bias"],
-    "mlp_norm.weight": ["norm2.weight"],
-    "mlp_norm.bias": ["norm2.bias"],
-    "mlp.up.weight": ["mlp.fc1.weight"],
-    "mlp.up.bias": ["mlp.fc1.bias"],
-    "mlp.down.weight": ["mlp.fc2.weight"],
-    "mlp.down.bias": ["mlp.fc2.bias"],
+_TOWERS = ("vision_backbone.featurizer.", "vision_backbone.fused_featurizer.")
+_DECODER = "language_model.model."
+_NATIVE_PREFIXES = {
+    "vision_backbone.dino_featurizer.": _TOWERS[0],
+    "vision_backbone.siglip_featurizer.": _TOWERS[1],
+    "projector.projector.0.": "projector.fc1.",
+    "projector.projector.2.": "projector.fc2.",
+    "projector.projector.4.": "projector.fc3.",
+    "llm_backbone.llm.model.": _DECODER,
+    "llm_backbone.llm.lm_head.": "language_model.lm_head.",
 }
-_LAYER_SCALE = {  # DINOv2 alone; transformers renames timm's gamma
-    "attention_scale": ["ls1.scale_factor"],
-    "mlp_scale": ["ls2.scale_factor"],
+_TOWER_IDS = {
+    "vit_large_patch14_reg4_dinov2.lvd142m": presets.dinov2_large_reg4,
+    "vit_so400m_patch14_siglip_224": presets.siglip_so400m,
 }
-_TOWER = {
-    "patches.projection.weight": ["patch_embed.proj.weight"],
-    "patches.projection.bias": ["patch_embed.proj.bias"],
-    "position_table": ["pos_embed"],
-}
-_EXTRA_TOKENS = {"extra_tokens": ["cls_token", "reg_token"]}  # DINOv2 alone
-_DECODER_LAYER = {
-    "attention_norm.weight": ["input_layernorm.weight"],
-    "attention.qkv.weight": [
-        "self_attn.q_proj.weight",
-        "self_attn.k_proj.weight",
-        "self_attn.v_proj.weight",
-    ],
-    "attention.out.weight": ["self_attn.o_proj.weight"],
-    "mlp_norm.weight": ["post_attention_layernorm.weight"],
-    "mlp.gate_up.weight": ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
-    "mlp.down.weight": ["mlp.down_proj.weight"],
-}
-_WHOLE = {
-    "projector.fc1.weight": ["projector.fc1.weight"],
-    "projector.fc1.bias": ["projector.fc1.bias"],
-    "projector.fc2.weight": ["projector.fc2.weight"],
-    "projector.fc2.bias": ["projector.fc2.bias"],
-    "projector.fc3.weight": ["projector.fc3.weight"],
-    "projector.fc3.bias": ["projector.fc3.bias"],
-    "decoder.token_embedding.weight": ["language_model.model.embed_tokens.weight"],
-    "decoder.final_norm.weight": ["language_model.model.norm.weight"],
-    "action_head.lm_head.weight": ["language_model.lm_head.weight"],
-}
-_TOWER_PREFIXES = {
-    "vision.towers.0.": "vision_backbone.featurizer.",
-    "vision.towers.1.": "vision_backbone.fused_featurizer.",
-}
-# In the checkpoint and read by nobody: the last block of each tower, the final norms, SigLIP's pooling head.
-UNUSED_PARTS = ("norm.", "attn_pool.", "blocks.")
 
 
-def key_map(model: Prismatic) -> dict[str, list[str]]:
-    """Returns, for every weight of `model`, the checkpoint's names that become it."""
-    names = dict(_WHOLE)
-    for (ours, theirs), config in zip(_TOWER_PREFIXES.items(), model.config.towers, strict=True):
-        tower = _TOWER | (_EXTRA_TOKENS if config.has_class_token else {})
-        block = _TOWER_BLOCK | (_LAYER_SCALE if config.layer_scale is not None else {})
-        names |= _prefixed(tower, ours, theirs)
-        for i in range(config.num_blocks):
-            names |= _prefixed(block, f"{ours}blocks.{i}.", f"{theirs}blocks.{i}.")
-    for i in range(model.config.decoder.depth):
-        names |= _prefixed(
-            _DECODER_LAYER, f"decoder.layers.{i}.", f"language_model.model.layers.{i}."
-        )
-    return names
-
-
-def convert(weights: Mapping[str, Tensor], model: Prismatic) -> dict[str, Tensor]:
-    """Returns the state dict of `model` made from a checkpoint's weights.
-
-    Raises CheckpointError naming the weight that is missing, of another shape, or not expected.
-    """
-    names = key_map(model)
-    expected = model.state_dict()
-    converted = {}
-    for ours, theirs in names.items():
-        missing = [name for name in theirs if name not in weights]
-        if missing:
-            raise CheckpointError(f"the checkpoint has no {missing[0]}; it is not OpenVLA's")
-        tensor = _converted(ours, [weights[name] for name in theirs])
-        if tensor.shape != expected[ours].shape:
-            raise CheckpointError(
-                f"{' + '.join(theirs)} gives shape {tuple(tensor.shape)}; the model expects "
-                f"{tuple(expected[ours].shape)} for {ours}; compare the two configs"
-            )
-        converted[ours] = tensor
-    used = {name for theirs in names.values() for name in theirs}
-    unknown = [name for name in weights if name not in used and not _is_unused(name)]
-    if unknown:
-        raise CheckpointError(f"the checkpoint also holds {unknown[0]}, which the model has not")
-    return converted
-
-
-def _converted(name: str, parts: list[Tensor]) -> Tensor:
-    if name.endswith("patches.projection.weight"):  # strided convolution to linear, channels last
-        return parts[0].permute(0, 2, 3, 1).flatten(1)
-    if name.endswith(("position_table", "extra_tokens")):
-        parts = [part[0] for part in parts]
-    return torch.cat(parts, dim=0)
-
-
-def _is_unused(name: str) -> bool:
-    return any(
-        name.startswith(theirs + part)
-        for theirs in _TOWER_PREFIXES.values()
-        for part in UNUSED_PARTS
+def key_map(config: PrismaticConfig) -> KeyMap:
+    """Returns the map of an OpenVLA; towers that are not `is_whole` leave unread what they do not hold."""
+    table: Table = {
+        **affine("projector.fc1", "projector.fc1"),
+        **affine("projector.fc2", "projector.fc2"),
+        **affine("projector.fc3", "projector.fc3"),
+        **decoder_table(config.decoder, "decoder.", _DECODER),
+        "action_head.lm_head.weight": "language_model.lm_head.weight",
+    }
+    unread = [*UNREAD]
+    for i, (tower, theirs) in enumerate(zip(config.towers, _TOWERS, strict=False)):
+        table |= prefixed(f"vision.towers.{i}.", theirs, timm_tower(tower, scale="scale_factor"))
+        unread += _unread(tower, theirs)
+    return KeyMap(
+        family="OpenVLA",
+        table=table,
+        prefixes=_NATIVE_PREFIXES,
+        endings={".ls1.gamma": ".ls1.scale_factor", ".ls2.gamma": ".ls2.scale_factor"},
+        unread=unread,
     )
 
 
-def _prefixed(names: Mapping[str, list[str]], ours: str, theirs: str) -> dict[str, list[str]]:
-    return {ours + name: [theirs + other for other in others] for name, others in names.items()}
+def model_config(values: Mapping[str, Any]) -> PrismaticConfig:
+    """Returns the model that config.json describes, its towers whole.
+
+    Raises:
+        CheckpointError: another family, or towers, projector or sizes that are not supported, by name.
+    """
+    settings.check_model_type(values, "openvla", "prismatic")
+    settings.refuse(
+        values,
+        {
+            "arch_specifier": ["no-align+fused-gelu-mlp"],
+            "use_fused_vision_backbone": [True],
+            "timm_model_ids": [list(_TOWER_IDS)],
+            "n_action_bins": [256],
+        },
+    )
+    text = {"vocab_size": 32064, **values.get("text_config", {})}
+    decoder = llama.decoder_config(text)
+    decoder.head = Head.NONE  # the action head holds it
+    towers = [_TOWER_IDS[name](is_whole=True) for name in _TOWER_IDS]
+    return PrismaticConfig(
+        image_size=_side(values.get("image_sizes", [224, 224])),
+        num_views=1,
+        towers=towers,
+        projector_width=4 * sum(tower.width for tower in towers),
+        text_vocab_size=decoder.vocab_size - values.get("pad_to_multiple_of", 64),
+        decoder=decoder,
+        attention=PrefixAttention.CAUSAL,
+        action_layout=ActionLayout.LAST_256,
+        action_decoding=ActionDecoding.AUTOREGRESSIVE,
+        chunk_length=1,
+        state_width=0,
+        grounding=False,
+    )
+
+
+def hub_config(
+    config: PrismaticConfig, norm_stats: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns the config.json to lie beside exported weights, which OpenVLA's own code reads.
+
+    Args:
+        config: of the exported model.
+        norm_stats: for each data set `{"action": {q01, q99, mask, ...}, ...}`, such as ActionStatistics.to_dict gives.
+
+    Raises:
+        CheckpointError: the model is not of OpenVLA's form, so OpenVLA's code could not run it.
+    """
+    described = {
+        "model_type": "openvla",
+        "architectures": ["OpenVLAForActionPrediction"],
+        "arch_specifier": "no-align+fused-gelu-mlp",
+        "use_fused_vision_backbone": True,
+        "vision_backbone_id": "dinosiglip-vit-so-224px",
+        "timm_model_ids": list(_TOWER_IDS),
+        "timm_override_act_layers": [None] * len(_TOWER_IDS),
+        "image_sizes": [config.image_size] * 2,
+        "image_resize_strategy": "resize-naive",
+        "llm_backbone_id": "llama2-7b-pure",
+        "hf_llm_id": "meta-llama/Llama-2-7b-hf",
+        "llm_max_length": config.decoder.max_tokens,
+        "pad_token_id": config.text_vocab_size,
+        "pad_to_multiple_of": config.decoder.vocab_size - config.text_vocab_size,
+        "text_config": _text_config(config.decoder),
+        "n_action_bins": 256,
+        "norm_stats": dict(norm_stats or {}),
+    }
+    if model_config(described) != config:
+        raise CheckpointError(
+            "this model is not of OpenVLA's form (its two towers, whole, one view, tokens one after another, no "
+            "proprioception), and its code could not run it; save it in our own format"
+        )
+    return described
+
+
+def _text_config(decoder: DecoderConfig) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "vocab_size": decoder.vocab_size,
+        "hidden_size": decoder.width,
+        "intermediate_size": decoder.mlp_width,
+        "num_hidden_layers": decoder.depth,
+        "num_attention_heads": decoder.num_heads,
+        "num_key_value_heads": decoder.num_kv_heads,
+        "rope_theta": decoder.rope_theta,
+        "rms_norm_eps": decoder.norm_eps,
+        "max_position_embeddings": decoder.max_tokens,
+        "tie_word_embeddings": False,
+    }
+
+
+def _side(sizes: list[int]) -> int:
+    if len(set(sizes)) != 1:
+        raise CheckpointError(f"config.json has image_sizes {sizes}; only squares are supported")
+    return sizes[0]
+
+
+def _unread(tower: ViTConfig, theirs: str) -> list[str]:
+    """What the checkpoint has of a tower beyond what ours holds."""
+    if tower.is_whole:
+        return []
+    later = [f"{theirs}blocks.{i}.*" for i in range(tower.num_blocks, tower.depth)]
+    return [*later, f"{theirs}norm.*", f"{theirs}attn_pool.*"]

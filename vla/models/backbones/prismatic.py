@@ -25,7 +25,7 @@ from vla.models.decoder import Decoder
 from vla.models.initialisation import initialise
 from vla.models.sequence import insert_after_bos
 from vla.models.vision.fused import FusedTowers
-from vla.nn.masks import attention_mask
+from vla.nn.masks import attention_mask, sequence_blocks
 from vla.nn.positions import last_valid, positions_from_valid
 
 
@@ -135,10 +135,13 @@ class Prismatic(nn.Module):
         self, valid: Bool[Tensor, "batch tokens"], num_prefix: int
     ) -> Bool[Tensor, "batch 1 tokens tokens"]:
         """Returns the attention mask of [prefix | suffix]."""
-        attention, is_parallel = self.config.attention, self.config.is_suffix_parallel
-        return attention_mask(
-            valid, num_prefix, attention=attention, is_suffix_parallel=is_parallel
+        blocks = sequence_blocks(
+            valid,
+            num_prefix,
+            attention=self.config.attention,
+            is_suffix_parallel=self.config.is_suffix_parallel,
         )
+        return attention_mask(valid, blocks)
 
     def _embed_suffix(self, prefix: Tensor, action_bins: Tensor | None) -> Tensor:
         """The slots, or the embedded action tokens but the last, after which nothing is read."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from vla.errors import ConfigError
 from vla.models import decoder_presets
-from vla.models.decoder import DecoderConfig
+from vla.models.config_dict import config_from_dict, config_to_dict
+from vla.models.decoder_config import DecoderConfig
 from vla.models.vision import presets
 from vla.models.vision.vit import ViTConfig
 from vla.nn.masks import PrefixAttention
-from vla.nn.mlp import Activation
 from vla.tokenizers.action_bins import ActionLayout, ActionVocabulary
 
 
@@ -77,31 +77,12 @@ class PrismaticConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain numbers, strings and lists, for JSON; enum members by name."""
-        return asdict(self, dict_factory=_with_enum_names)
+        return config_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PrismaticConfig:
         """Returns the config that `to_dict` wrote; raises ConfigError for a field this version does not know."""
-        values = dict(values)
-        try:
-            values["towers"] = [ViTConfig(**_activated(tower)) for tower in values["towers"]]
-            values["decoder"] = DecoderConfig(**_activated(values["decoder"]))
-            values["attention"] = PrefixAttention[values["attention"]]
-            values["action_layout"] = ActionLayout[values["action_layout"]]
-            values["action_decoding"] = ActionDecoding[values["action_decoding"]]
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ConfigError(
-                f"this is no Prismatic model config: {error}; it was written by another version or another model"
-            ) from error
-
-
-def _with_enum_names(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value.name if isinstance(value, Enum) else value for key, value in items}
-
-
-def _activated(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "activation": Activation[values["activation"]]}
+        return config_from_dict(cls, values)
 
 
 def tiny(
@@ -132,7 +113,10 @@ def openvla_7b() -> PrismaticConfig:
     return PrismaticConfig(
         image_size=224,
         num_views=1,
-        towers=[presets.dinov2_large_reg4(), presets.siglip_so400m()],
+        towers=[
+            presets.dinov2_large_reg4(is_whole=True),
+            presets.siglip_so400m(is_whole=True),
+        ],
         projector_width=4 * (1024 + 1152),
         text_vocab_size=32000,
         decoder=decoder_presets.llama2_7b(),

@@ -1,148 +1,228 @@
-"""One vision transformer for both towers: DINOv2 with registers (Darcet et al. 2024) and SigLIP (Zhai et al. 2023).
+"""One vision transformer: SigLIP (Zhai et al. 2023), SigLIP2 (Tschannen et al. 2025), CLIP (Radford et al. 2021),
+DINOv2 with registers (Darcet et al. 2024), and the towers of Qwen2-VL (Wang et al. 2024) and Gemma 4.
 
-Token order inside: [class token | registers | patches]; the output holds the patches alone.
+Token order inside: [class token | registers | patches]; what is handed out are the patches alone.
+
+Pictures come in two ways, both already normalised. `forward` takes pictures of one size as pixels. `encode` takes
+patches that were cut before, with the place of each, so that pictures of many shapes share a batch: every row is one
+picture (or the frames that one patch spans), padded at will, and rows know nothing of each other.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla.errors import ConfigError
+from vla.models.vision.clipped import clip_linears
 from vla.models.vision.patchify import PatchEmbedding
-from vla.nn.attention import Attention
-from vla.nn.mlp import Activation, PlainMLP
-
-
-@dataclass(kw_only=True)
-class ViTConfig:
-    """Shape of one tower and what its pictures are normalised with."""
-
-    patch_size: int = 14  # pixels
-    width: int = 1024
-    depth: int = 24  # blocks of the released tower; those after `output_block` are not built
-    num_heads: int = 16
-    mlp_width: int = 4096
-    activation: Activation = Activation.GELU
-    has_class_token: bool = True  # prepended, without a position
-    num_registers: int = 4  # after the class token, without positions
-    layer_scale: float | None = (
-        1e-5  # initial gain of each residual branch; None leaves the gains out
-    )
-    output_block: int = -2  # tokens are taken after this block, counted like a Python index
-    has_final_norm: bool = False  # LayerNorm over the tokens that are handed out
-    stem_channels: list[int] = field(
-        default_factory=list
-    )  # 3x3 stride-2 convolutions before the patches
-    norm_eps: float = 1e-6
-    pixel_mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # RGB in [0, 1]
-    pixel_std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
-
-    def __post_init__(self) -> None:
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"a tower of width {self.width} cannot be split into {self.num_heads} heads; "
-                "choose num_heads that divides the width"
-            )
-        if self.patch_size % 2 ** len(self.stem_channels):
-            raise ConfigError(
-                f"{len(self.stem_channels)} stride-2 convolutions do not fit a patch of "
-                f"{self.patch_size} px; patch_size must be a multiple of {2 ** len(self.stem_channels)}"
-            )
-        if not -self.depth <= self.output_block < self.depth:
-            raise ConfigError(
-                f"output_block {self.output_block} is not among the {self.depth} blocks; "
-                f"choose from {-self.depth} to {self.depth - 1}"
-            )
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks that are built: up to and including `output_block`."""
-        return self.output_block % self.depth + 1
+from vla.models.vision.pooling import AttentionPool
+from vla.models.vision.position_tables import gather_positions, resize_position_table
+from vla.models.vision.vit_config import Positions, ViTConfig
+from vla.nn.block import Block
+from vla.nn.masks import attention_mask
+from vla.nn.norms import make_norm
+from vla.nn.positions import grid_positions
+from vla.nn.rope import Rotation, rope_rotation
 
 
 class ViT(nn.Module):
     """Patch features of a picture, taken after the configured block."""
 
-    def __init__(self, config: ViTConfig, image_size: int) -> None:
+    def __init__(self, config: ViTConfig, image_size: int | None = None) -> None:
+        """Builds the tower.
+
+        Args:
+            config: its shape.
+            image_size: side of the square picture whose patches the position table has; towers without such a table
+                need none.
+        """
         super().__init__()
         self.config = config
-        self.grid = image_size // config.patch_size
-        if image_size % config.patch_size:
-            raise ConfigError(
-                f"pictures of {image_size} px cannot be cut into patches of {config.patch_size} px; "
-                f"choose a multiple, such as {(self.grid + 1) * config.patch_size}"
-            )
+        self.grid = _grid(config, image_size)
         self.patches = PatchEmbedding(
-            config.width, config.patch_size, stem_channels=config.stem_channels
+            config.width,
+            config.patch_size,
+            stem_channels=config.stem_channels,
+            num_frames=config.num_frames,
+            bias=config.has_patch_bias,
         )
-        self.position_table = nn.Parameter(torch.zeros(self.grid**2, config.width))
-        num_extra = int(config.has_class_token) + config.num_registers
-        self.extra_tokens = (
-            nn.Parameter(torch.zeros(num_extra, config.width)) if num_extra else None
-        )
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
-        self.final_norm = (
-            nn.LayerNorm(config.width, eps=config.norm_eps) if config.has_final_norm else None
-        )
+        self.position_table = self.axis_tables = None
+        if config.positions is Positions.GRID:
+            num_rows = int(config.has_class_position) + self.grid**2
+            self.position_table = nn.Parameter(torch.zeros(num_rows, config.width))
+        elif config.positions is Positions.AXES:
+            shape = (2, config.num_axis_positions, config.width)
+            self.axis_tables = nn.Parameter(torch.zeros(shape))
+        self.num_extra = config.num_extra_tokens
+        self.extra_tokens = self.mask_token = None
+        if self.num_extra:
+            self.extra_tokens = nn.Parameter(torch.zeros(self.num_extra, config.width))
+        if config.has_mask_token:
+            self.mask_token = nn.Parameter(torch.zeros(config.width))
+        self.pre_norm = self.final_norm = self.attention_pool = None
+        if config.has_pre_norm:
+            self.pre_norm = make_norm(config.norm, config.width, config.norm_eps)
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.num_blocks))
+        if config.has_final_norm or config.is_whole:
+            self.final_norm = make_norm(config.norm, config.width, config.norm_eps)
+        if config.has_attention_pool:
+            self.attention_pool = AttentionPool(
+                config.width, config.num_heads, config.mlp_width, config.activation, config.norm_eps
+            )
+        self.freeze_unread()
 
     def forward(
-        self, pixels: Float[Tensor, "batch 3 rows columns"]
+        self,
+        pixels: Float[Tensor, "batch 3 rows columns"],
+        *,
+        is_masked: Bool[Tensor, "batch patches"] | None = None,
     ) -> Float[Tensor, "batch patches channels"]:
-        """Returns patch features of pictures that are already normalised.
+        """Returns patch features of pictures of one size, row after row.
 
-        Pictures of another size than the tower was built for get a resampled position table.
+        Pictures of another size than the tower was built for, or not square, get a resampled position table.
+
+        Args:
+            pixels: normalised pictures.
+            is_masked: patches that the mask token replaces.
         """
+        return self._finished(self._read_pictures(pixels, is_masked)[:, self.num_extra :])
+
+    def encode(
+        self,
+        patches: Float[Tensor, "batch patches values"],
+        positions: Int[Tensor, "batch patches 2"],
+        valid: Bool[Tensor, "batch patches"] | None = None,
+    ) -> Float[Tensor, "batch patches channels"]:
+        """Returns features of patches cut before, in the order given.
+
+        Args:
+            patches: normalised values of every patch, numbered (frames, rows, columns, channels).
+            positions: (row, column) of every patch in its picture; anything where there is padding.
+            valid: False for padding, whose features mean nothing; None if there is none.
+        """
+        return self._finished(self._read_patches(patches, positions, valid)[:, self.num_extra :])
+
+    def summarise(
+        self, pixels: Float[Tensor, "batch 3 rows columns"]
+    ) -> Float[Tensor, "batch channels"]:
+        """Returns one vector a picture: of the attention pool if the tower has one, or else the class token."""
+        return self._summary(self._read_pictures(pixels, None), None)
+
+    def summarise_patches(
+        self,
+        patches: Float[Tensor, "batch patches values"],
+        positions: Int[Tensor, "batch patches 2"],
+        valid: Bool[Tensor, "batch patches"] | None = None,
+    ) -> Float[Tensor, "batch channels"]:
+        """Returns one vector a picture, from patches cut before; see `summarise` and `encode`."""
+        return self._summary(self._read_patches(patches, positions, valid), valid)
+
+    def freeze_unread(self) -> None:
+        """Turns gradients off for parameters that are there for the checkpoint's sake alone (`is_whole`)."""
+        if not self.config.has_final_norm:
+            for part in (self.final_norm, self.attention_pool):
+                if part is not None:
+                    part.requires_grad_(False)
+        for block in self.blocks[self.config.num_read_blocks :]:
+            block.requires_grad_(False)
+
+    def _read_pictures(self, pixels: Tensor, is_masked: Tensor | None) -> Tensor:
         x = self.patches(pixels)
-        grid = pixels.shape[-1] // self.config.patch_size
-        x = x + resize_position_table(self.position_table, grid).to(x.dtype)
-        num_extra = 0
+        if is_masked is not None:
+            if self.mask_token is None:
+                raise ConfigError("this tower has no mask token; set has_mask_token=true")
+            x = torch.where(is_masked[..., None], self.mask_token.to(x.dtype), x)
+        rows, columns = (side // self.config.patch_size for side in pixels.shape[-2:])
+        if self.position_table is not None:
+            table = self.position_table[int(self.config.has_class_position) :]
+            table = resize_position_table(table, rows, columns, self.config.resampling)
+            x = x + table.to(x.dtype)
+        positions = None
+        if self.axis_tables is not None or self.config.rope_theta is not None:
+            positions = grid_positions(rows, columns, x.device)[None]
+        return self._through_blocks(x, positions, None)
+
+    def _read_patches(self, patches: Tensor, positions: Tensor, valid: Tensor | None) -> Tensor:
+        if len(self.patches.stem):
+            raise ConfigError(
+                "a tower with a stem of convolutions sees whole pictures; give it pixels, or stem_channels=[]"
+            )
+        projection = self.patches.projection
+        x = projection(patches.to(projection.weight.dtype))
+        if valid is not None:
+            positions = positions.masked_fill(~valid[..., None], 0)
+        if self.position_table is not None:
+            table = self.position_table[int(self.config.has_class_position) :]
+            x = x + gather_positions(table, positions, self.config.resampling).to(x.dtype)
+        return self._through_blocks(x, positions, valid)
+
+    def _through_blocks(self, x: Tensor, positions: Tensor | None, valid: Tensor | None) -> Tensor:
+        """Every token after the last block that is read; `positions` of all pictures, or the same for each."""
+        rotation = None
+        if positions is not None:
+            axes = positions.flip(-1) if self.config.is_column_first else positions
+            rotation = self._rotation(axes)
+            if self.axis_tables is not None:
+                first, second = self.axis_tables
+                places = F.embedding(axes[..., 0], first) + F.embedding(axes[..., 1], second)
+                x = x + places.to(x.dtype)
         if self.extra_tokens is not None:
-            num_extra = self.extra_tokens.shape[0]
-            x = torch.cat([self.extra_tokens.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        x = x[:, num_extra:]
-        return x if self.final_norm is None else self.final_norm(x)
+            extra = self._placed(self.extra_tokens).to(x.dtype)
+            x = torch.cat([extra.expand(x.shape[0], -1, -1), x], dim=1)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        may_attend = None
+        if valid is not None:
+            valid = F.pad(valid, (self.num_extra, 0), value=True)
+            may_attend = attention_mask(valid, torch.zeros_like(valid, dtype=torch.int64))
+        for block in self.blocks[: self.config.num_read_blocks]:
+            x = block(x, may_attend=may_attend, rotation=rotation)
+        return x
+
+    def _placed(self, extra_tokens: Tensor) -> Tensor:
+        """The class token with its position, where it has one; registers have none."""
+        if self.position_table is None or not self.config.has_class_position:
+            return extra_tokens
+        return torch.cat([extra_tokens[:1] + self.position_table[:1], extra_tokens[1:]])
+
+    def _rotation(self, axes: Tensor) -> Rotation | None:
+        config = self.config.rope()
+        return None if config is None else rope_rotation(axes, self.config.head_dim, config)
+
+    def _finished(self, x: Tensor) -> Tensor:
+        if self.final_norm is None or not self.config.has_final_norm:
+            return x
+        return self.final_norm(x)
+
+    def _summary(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        if self.attention_pool is not None:
+            return self.attention_pool(self._finished(x[:, self.num_extra :]), valid)
+        if not self.config.has_class_token:
+            raise ConfigError(
+                "this tower has neither a class token nor an attention pool; average its patches instead"
+            )
+        return self._finished(x[:, 0])
 
 
-class _Block(nn.Module):
-    """Pre-norm attention and feed-forward, each branch scaled per channel where the tower has LayerScale."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.attention = Attention(config.width, config.num_heads, bias=True)
-        self.mlp_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = PlainMLP(config.width, config.mlp_width, config.activation)
-        self.attention_scale = self.mlp_scale = None
-        if config.layer_scale is not None:
-            self.attention_scale = nn.Parameter(torch.full((config.width,), config.layer_scale))
-            self.mlp_scale = nn.Parameter(torch.full((config.width,), config.layer_scale))
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch tokens width"]:
-        x = x + _scaled(self.attention(self.attention_norm(x)), self.attention_scale)
-        return x + _scaled(self.mlp(self.mlp_norm(x)), self.mlp_scale)
+def _block(config: ViTConfig) -> Block:
+    block = Block(config.block())
+    if config.has_clipped_linears:
+        clip_linears(block)
+    return block
 
 
-def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
-    return branch if scale is None else branch * scale.to(branch.dtype)
-
-
-def resize_position_table(
-    table: Float[Tensor, "positions width"], grid: int
-) -> Float[Tensor, "patches width"]:
-    """Returns a square position table resampled to grid x grid (bicubic with antialias, as DINOv2 does)."""
-    old_grid = math.isqrt(table.shape[0])
-    if old_grid == grid:
-        return table
-    picture = table.view(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)
-    picture = F.interpolate(picture, size=(grid, grid), mode="bicubic", antialias=True)
-    return picture.permute(0, 2, 3, 1).reshape(grid * grid, -1)
+def _grid(config: ViTConfig, image_size: int | None) -> int:
+    if image_size is None:
+        if config.positions is Positions.GRID:
+            raise ConfigError("a tower with a position table needs an image_size; give its pixels")
+        return 0
+    grid, rest = divmod(image_size, config.patch_size)
+    if rest:
+        raise ConfigError(
+            f"pictures of {image_size} px cannot be cut into patches of {config.patch_size} px; "
+            f"choose a multiple, such as {(grid + 1) * config.patch_size}"
+        )
+    return grid
