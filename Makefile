@@ -18,8 +18,8 @@ demo: setup ## Collect, fine-tune, evaluate and drive the arm: outputs/demo/late
 test: setup ## Run the tests (all but slow, gpu, hardware and network)
 	@$(python) -m pytest -q $(ARGS)
 
-test-all: setup ## Run the slow tests as well
-	@$(python) -m pytest -q -m "not gpu and not hardware and not network" $(ARGS)
+test-all: setup ## Run the slow tests as well; one fetches pretrained weights (245 MB, once)
+	@$(python) -m pytest -q -m "not gpu and not hardware" $(ARGS)
 
 check: setup ## Check lint, format, types, floors and that the robot's side needs no torch
 	@$(python) -m ruff check .

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vla.errors import ConfigError
+from vla.inference.readout import Readout
 
 
 class PolicyKind(Enum):
@@ -15,13 +16,7 @@ class PolicyKind(Enum):
     EXPERT = "expert"
     RANDOM = "random"
     HOLD = "hold"
-
-
-class Ensemble(Enum):
-    """How chunks that overlap in time become one action."""
-
-    NONE = "none"  # the newest chunk counts
-    ACT = "act"  # exponential weights, oldest heaviest
+    REMOTE = "remote"
 
 
 @dataclass(kw_only=True)
@@ -35,12 +30,15 @@ class PolicyConfig:
     # actions carried out of each chunk before the next counts; 0 = the whole chunk; null = 1 in an evaluation, which
     # waits for the policy, and whatever is due until a newer chunk arrives in a deployment, which does not
     execute_steps: int | None = None
-    temperature: float = 0.0  # of the sampling over action bins; 0 = the most probable bin
-    ensemble: Ensemble = (
-        Ensemble.NONE
-    )  # act: predict every step and average the chunks that overlap
-    ensemble_decay: float = 0.01  # ACT's m: weight exp(-m i), i = 0 for the oldest prediction
+    temperature: float = 0.0  # of the sampling over action bins; 0 = no sampling
+    # what temperature 0 takes of a chunk that is decoded at once: the median (numbers of one plan) or the likeliest bin
+    readout: Readout = Readout.MEDIAN
     device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one
+    url: str = ""  # ws://HOST:PORT or wss://HOST:PORT of a `vla serve` (kind=remote)
+    token_env: str = "VLA_SERVE_TOKEN"  # environment variable with the server's token (kind=remote)
+    token_file: str = ""  # file with the token; goes before the environment variable (kind=remote)
+    deadline_s: float = 2.0  # longest wait for an answer, reconnecting included (kind=remote)
+    connect_timeout_s: float = 10.0  # longest wait for the server at the start (kind=remote)
 
     def __post_init__(self) -> None:
         if self.execute_steps is not None and self.execute_steps < 0:
@@ -49,12 +47,10 @@ class PolicyConfig:
             )
         if self.temperature < 0:
             raise ConfigError(
-                f"policy.temperature must be 0 (most probable bin) or more; got {self.temperature}"
+                f"policy.temperature must be 0 (no sampling) or more; got {self.temperature}"
             )
-        if self.ensemble_decay < 0:
-            raise ConfigError(f"policy.ensemble_decay must be 0 or more; got {self.ensemble_decay}")
-        if self.ensemble is Ensemble.ACT and (self.execute_steps or 0) > 1:
-            raise ConfigError(
-                "policy.ensemble=act predicts at every step, so policy.execute_steps must be 0 or 1; "
-                f"got {self.execute_steps}"
-            )
+        for name in ("deadline_s", "connect_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"policy.{name} must be positive; got {getattr(self, name)}")
+        if self.url and not self.url.startswith(("ws://", "wss://")):
+            raise ConfigError(f"policy.url is {self.url!r}; expected ws://HOST:PORT or wss://...")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from policies.config import Ensemble, PolicyConfig
-from policies.ensemble import TemporalEnsemble
+from policies.config import PolicyConfig
 from vla.checkpoints import native
 from vla.data.frames_cache import resized
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import PolicyError
 from vla.inference.engine import ActionEngine
+from vla.models.backbones.prismatic_config import ActionDecoding
 from vla.nn.device import find_device
 from vla.tokenizers.action_bins import ActionBins
 from vla.tokenizers.prompt import PromptEncoder
@@ -28,8 +28,8 @@ from vla.types import ActionChunk, Embodiment, FloatArray, ImageArray, Observati
 class VlaPolicy:
     """Predicts the whole chunk that the model was trained for at every call.
 
-    Receding horizon is the caller's: it executes as many actions of a chunk as it likes and asks again. With
-    `ensemble=act` a call gives one action, averaged over all earlier chunks that foresaw it, and must come every step.
+    How chunks are carried out is the caller's business (`vla.control.schedule`). A policy that decodes token by token
+    continues from the actions that the observation says are committed; one that decodes in parallel cannot.
 
     Attributes:
         embodiment: cameras, proprioception and actions that the model was trained with.
@@ -56,7 +56,7 @@ class VlaPolicy:
         self._encode = functools.lru_cache(maxsize=256)(
             lambda instruction: tuple(torch.from_numpy(x) for x in prompt_encoder([instruction]))
         )
-        self._ensemble = TemporalEnsemble(self.config.ensemble_decay)
+        engine.readout = self.config.readout
         engine.temperature = self.config.temperature
         self.reset(seed=0)
 
@@ -82,8 +82,7 @@ class VlaPolicy:
         )
 
     def reset(self, seed: int | None = None) -> None:
-        """Forgets earlier chunks; with a seed, sampling (temperature > 0) starts that seed's sequence of draws."""
-        self._ensemble.reset()
+        """Keeps nothing of an episode; with a seed, sampling (temperature > 0) starts that seed's sequence of draws."""
         if seed is not None:
             device = next(self._engine.model.parameters()).device
             self._engine.generator = torch.Generator(device).manual_seed(seed)
@@ -94,18 +93,22 @@ class VlaPolicy:
         Raises:
             PolicyError: a camera is missing, or a picture or the proprioception has another shape than in training.
         """
-        chunk = self.act_batch([observation])[0]
-        if self.config.ensemble is Ensemble.NONE:
-            return chunk
-        probabilities = None if chunk.probabilities is None else chunk.probabilities[:1]
-        return ActionChunk(
-            actions=self._ensemble.add(chunk.actions)[None],
-            captured_at_s=chunk.captured_at_s,
-            probabilities=probabilities,
-        )
+        return self.act_batch([observation])[0]
 
     def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Returns one chunk per observation from a single forward pass; knows no ensembling. Errors as `act`."""
+        """Returns one chunk per observation; equally many committed actions share a forward pass. Errors as `act`."""
+        chunks: dict[int, ActionChunk] = {}
+        for count in sorted({self._num_committed(observation) for observation in observations}):
+            rows = [
+                i for i, known in enumerate(observations) if self._num_committed(known) == count
+            ]
+            answers = self._act_together([observations[row] for row in rows], count)
+            chunks.update(zip(rows, answers, strict=True))
+        return [chunks[row] for row in range(len(observations))]
+
+    def _act_together(
+        self, observations: Sequence[Observation], num_committed: int
+    ) -> list[ActionChunk]:
         images = np.stack([self._pictures(observation) for observation in observations])
         states = np.stack([self._state(observation) for observation in observations])
         prompts = [self._encode(observation.instruction) for observation in observations]
@@ -114,6 +117,7 @@ class VlaPolicy:
             torch.cat([ids for ids, _ in prompts]),
             torch.cat([valid for _, valid in prompts]),
             torch.from_numpy(states) if self._engine.model.config.state_width else None,
+            self._committed_bins(observations, num_committed) if num_committed else None,
         )
         actions = self._physical(bins.cpu().numpy())
         chosen = probabilities.cpu().numpy()
@@ -125,6 +129,18 @@ class VlaPolicy:
             )
             for row, observation in enumerate(observations)
         ]
+
+    def _num_committed(self, observation: Observation) -> int:
+        """Returns how many committed actions the model is to continue from; one slot at least stays open."""
+        is_told = self._engine.model.config.action_decoding is ActionDecoding.AUTOREGRESSIVE
+        if not is_told or observation.committed is None:
+            return 0
+        return min(len(observation.committed), self.chunk_length - 1)
+
+    def _committed_bins(self, observations: Sequence[Observation], count: int) -> torch.Tensor:
+        """Returns (observations, count, width) the bins nearest to the first `count` committed actions."""
+        actions = np.stack([cast(FloatArray, known.committed)[:count] for known in observations])
+        return torch.from_numpy(ActionBins.encode(self._action_statistics.normalize(actions)))
 
     def _physical(self, bins: NDArray[np.int64]) -> FloatArray:
         """Returns actions (..., width) in the units of the ActionSpec and within its limits."""

@@ -34,6 +34,10 @@ class PolicyError(VlaError):
     """A policy failed to produce an action chunk."""
 
 
+class ServingError(VlaError):
+    """A message, an address or a token that a policy server or its client cannot accept."""
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> str:
     """Returns the one-line message for a name that is not among `choices`, with the nearest match when there is one.
 

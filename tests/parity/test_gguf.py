@@ -171,5 +171,7 @@ def test_a_damaged_file_is_refused(file, tmp_path):
 
 def test_without_the_library_the_error_says_what_to_install(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ConfigError, match="needs the package gguf, which is not installed; pip install gguf"):
+    with pytest.raises(
+        ConfigError, match="needs the package gguf, which is not installed; pip install gguf"
+    ):
         gguf.load(file)

@@ -4,6 +4,7 @@ The recorded outputs are too large for the repository: they are looked for where
 shared/goldens beside the repository.
 """
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fp32_copies import Fp32Copies
 from safetensors.torch import load_file
 
 from vla.checkpoints import hf, prismatic_pt
@@ -20,7 +22,7 @@ from vla.inference.engine import ActionEngine, embed_prefix
 from vla.inference.generate import prefill
 from vla.losses.suffix import token_cross_entropy
 from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
+from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig, tiny
 from vla.models.decoder_config import DecoderConfig
 from vla.models.vision.vit import ViTConfig
 from vla.nn.masks import PrefixAttention
@@ -238,3 +240,28 @@ def test_a_checkpoint_without_a_weight_is_refused_by_name(model, weights):
 def test_a_checkpoint_with_a_foreign_weight_is_refused_by_name(model, weights):
     with pytest.raises(CheckpointError, match=r"also holds adapter\.weight"):
         openvla.key_map(model.config).convert(weights | {"adapter.weight": torch.zeros(1)}, model)
+
+
+@pytest.mark.parametrize(
+    "is_like_openvla", [True, False], ids=["OpenVLA in small", "the shipped policy's shape"]
+)
+def test_bf16_stays_close_to_fp32_and_copies_no_weights(is_like_openvla, weights):
+    """Root mean square of the difference in action logits: about 1 % of their spread; at most 2 %."""
+    torch.manual_seed(0)
+    model = Prismatic(_config() if is_like_openvla else tiny(64)).eval()
+    if is_like_openvla:
+        model.load_state_dict(openvla.key_map(model.config).convert(weights, model))
+    config = model.config
+    size, views = config.image_size, config.num_views
+    images = torch.randint(256, (2, views, 3, size, size), dtype=torch.uint8)
+    ids, valid = torch.randint(4, 60, (2, 9)), torch.ones(2, 9, dtype=torch.bool)
+    state = torch.randn(2, config.state_width) if config.state_width else None
+    bins = torch.randint(256, (2, config.chunk_length, config.action_width))
+    low = copy.deepcopy(model).bfloat16()
+    with torch.no_grad(), Fp32Copies() as copies:
+        logits = low(images, ids, valid, state, bins).action_logits
+        exact = model(images, ids, valid, state, bins).action_logits
+    assert logits.dtype is torch.bfloat16
+    assert copies.of_matrices(low) == set()
+    error = (logits.float() - exact).square().mean().sqrt()
+    assert error < 0.02 * exact.std()

@@ -56,7 +56,9 @@ class GGUFFile(Mapping[str, Tensor]):
         try:
             reader = gguf.GGUFReader(path)
         except (ValueError, IndexError, KeyError, OSError) as error:
-            raise CheckpointError(f"{path} is not a whole GGUF file ({error}); copy it again") from None
+            raise CheckpointError(
+                f"{path} is not a whole GGUF file ({error}); copy it again"
+            ) from None
         self.path = path
         self.settings: Mapping[str, Any] = _Settings(reader.fields, path)
         self._dtype = dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,11 @@ def build_policy(config: PolicyConfig, env: TabletopEnv | None = None) -> Policy
             from policies.hold import HoldPolicy
 
             return HoldPolicy()
+        case PolicyKind.REMOTE:
+            check_serving_installed()
+            from policies.remote import RemotePolicy
+
+            return RemotePolicy.from_config(config)
 
 
 def find_checkpoint(name_or_path: str) -> Path:
@@ -76,6 +82,14 @@ def find_checkpoint(name_or_path: str) -> Path:
         raise CheckpointError(f"no directory {name_or_path}; give the directory of a checkpoint")
     unknown = unknown_name("checkpoint", name_or_path, shipped)
     raise CheckpointError(f"{unknown}; or give the directory of a checkpoint")
+
+
+def check_serving_installed() -> None:
+    """Raises ConfigError when what the servers and `policy=remote` need is not installed."""
+    if importlib.util.find_spec("websockets") is None:
+        raise ConfigError(
+            "policy servers and policy=remote need websockets; pip install 'vla[serve]'"
+        )
 
 
 def shipped_checkpoints() -> dict[str, Path]:

@@ -94,7 +94,9 @@ def _check_override(override: str, config_class: type) -> list[str]:
     group = name.partition("@")[0]
     if _is_group(group):
         return _check_choice(override, group, name, value)
-    _check_key(name, config_class)
+    hint = _check_key(name, config_class)
+    if equals and _is_list(hint) and "," in value and value[:1] not in "[('\"":
+        override = f"{key}=[{value}]"  # a,b is a list where one is wanted, and never a sweep
     _check_grammar(override)
     return [override]
 
@@ -126,12 +128,13 @@ def _check_choice(override: str, group: str, name: str, value: str) -> list[str]
     raise ConfigError(unknown_name(group, value, group_choices(group)) + hint)
 
 
-def _check_key(name: str, config_class: type) -> None:
+def _check_key(name: str, config_class: type) -> Any:
+    """Returns the type of the setting `name`, None where it is a key of a mapping; raises when there is no such one."""
     node: Any = config_class
     parts = name.split(".")
     for depth, part in enumerate(parts):
         if not dataclasses.is_dataclass(node):
-            return
+            return None
         hints = field_types(typing.cast(type, node))
         if part not in hints:
             prefix = "".join(f"{parent}." for parent in parts[:depth])
@@ -139,6 +142,11 @@ def _check_key(name: str, config_class: type) -> None:
                 unknown_name("setting", prefix + part, (prefix + field for field in hints))
             )
         node = _without_none(hints[part])
+    return node
+
+
+def _is_list(hint: Any) -> bool:
+    return typing.get_origin(hint) in (list, tuple)
 
 
 def _check_grammar(override: str) -> None:

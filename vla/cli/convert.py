@@ -121,6 +121,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if len(arguments) == len(value):
             pairs = enumerate(zip(arguments, value, strict=True))
             return origin(_convert(part, item, f"{name}[{i}]") for i, (part, item) in pairs)
+    if origin is list and value is not None and not isinstance(value, Mapping):
+        return [_convert(arguments[0], value, name)]  # one value is a list of one
     if origin is dict and isinstance(value, Mapping):
         return {
             str(key): _convert(arguments[1], item, _join(name, str(key)))

@@ -16,7 +16,7 @@ from vla.cli.deploy import DeployConfig
 from vla.control.channel import Message
 from vla.errors import ConfigError
 from vla.robots.sim import physics_state, restore, scene_fields, set_physics_state
-from vla.types import END_EFFECTOR_DELTA_7D, ActionChunk, ImageArray, Observation
+from vla.types import END_EFFECTOR_DELTA_7D, ActionChunk, ImageArray, Observation, Policy
 
 FILM_SIZE_PX = 320
 MAX_FILM_FRAMES = 3000  # five minutes; a drive may take hours
@@ -61,7 +61,7 @@ class TabletopPlayer:
         cameras = list(policy.camera_names) if policy else []
         self._env = build.build_env(replace(cfg.env, image_size=size, cameras=cameras))
         self._policy = policy or build.build_policy(cfg.policy, self._env)
-        self._check_action_space()
+        check_action_space(self._policy)
         self._options = {"instruction": cfg.instruction} if cfg.instruction else {}
         self._next_seed = cfg.seed
         self._began_s = self._judged_s = 0.0
@@ -152,16 +152,15 @@ class TabletopPlayer:
             yield env.observe()["images"]["front"]
         env.close()
 
-    def _check_action_space(self) -> None:
-        spec = self._policy.action_spec
-        if (
-            spec.names != END_EFFECTOR_DELTA_7D.names
-            or spec.rate_hz != END_EFFECTOR_DELTA_7D.rate_hz
-        ):
-            raise ConfigError(
-                f"this robot takes {', '.join(END_EFFECTOR_DELTA_7D.names)} at {END_EFFECTOR_DELTA_7D.rate_hz:g} Hz; "
-                f"the policy gives {', '.join(spec.names)} at {spec.rate_hz:g} Hz: use another policy"
-            )
+
+def check_action_space(policy: Policy) -> None:
+    """Raises ConfigError when the policy does not give what a robot here takes."""
+    spec = policy.action_spec
+    if spec.names != END_EFFECTOR_DELTA_7D.names or spec.rate_hz != END_EFFECTOR_DELTA_7D.rate_hz:
+        raise ConfigError(
+            f"this robot takes {', '.join(END_EFFECTOR_DELTA_7D.names)} at {END_EFFECTOR_DELTA_7D.rate_hz:g} Hz; "
+            f"the policy gives {', '.join(spec.names)} at {spec.rate_hz:g} Hz: use another policy"
+        )
 
 
 def _encode(path: Path, pictures: Iterator[ImageArray], fps: int) -> None:

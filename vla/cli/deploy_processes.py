@@ -8,17 +8,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from vla.cli.deploy import DeployConfig
-from vla.cli.deploy_workers import Ended, build_links, control_main, policy_main
+from vla.cli.deploy_watch import watch_main
+from vla.cli.deploy_workers import Ended, build_links, control_main, driver_main, policy_main
+from vla.control.black_box import BlackBox
 from vla.control.board import Board, Word
+from vla.control.feed import SharedFeed
+from vla.control.limits import joint_limits
+from vla.control.memory import MemoryWatch
 from vla.control.messages import Links, SharedLinks
 from vla.errors import RobotError, VlaError
+from vla.robots.config import RobotKind
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +31,8 @@ _POLL_S = 0.05
 _LINGER_S = 1.0  # how long a drive goes on holding after the policy process has died, so that the log shows it
 _LONGEST_END_S = 15.0  # for the control process to stop and write its log
 _LONGEST_FILM_S = 300.0
+_LONGEST_PARKING_S = 40.0
+_LONGEST_RECORDING_S = 300.0
 _LONGEST_SILENCE_S = 5.0  # without a new tick, when the loop should be running
 
 
@@ -35,20 +42,32 @@ class _Child:
     def __init__(
         self, target: Any, cfg: DeployConfig, shared: SharedLinks, directory: Path
     ) -> None:
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fork would copy GL contexts and torch's threads
-        self._pipe: Connection
-        self._pipe, other = context.Pipe(duplex=False)
+        self._target, self._arguments = target, (cfg, shared)
+        self._directory = directory
         self.name = target.__name__.removesuffix("_main")
-        arguments = (cfg, shared, other, directory)
-        self.process = context.Process(target=target, args=arguments, name=self.name, daemon=True)
-        self.process.start()
-        other.close()
+        self._start()
         self.facts: dict[str, Any] = {}
         self.granted: str | None = None
         self.refusal: VlaError | None = None
         self.crash = ""
+        self.faults: list[str] = []
+
+    def start_again(self) -> None:
+        """Starts the same process anew, in place of one that has ended."""
+        self._pipe.close()
+        self.refusal, self.crash = None, ""
+        self._start()
+
+    def _start(self) -> None:
+        # a fork would copy GL contexts and torch's threads
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe(duplex=False)
+        arguments = (*self._arguments, other, self._directory)
+        self.process = context.Process(
+            target=self._target, args=arguments, name=self.name, daemon=True
+        )
+        self.process.start()
+        other.close()
 
     @property
     def has_ended(self) -> bool:
@@ -65,6 +84,10 @@ class _Child:
                 match self._pipe.recv():
                     case ("granted", warning):
                         self.granted = warning
+                    case ("fault", fault):
+                        self._note_fault(fault)
+                    case ("info", line):
+                        logger.info("%s", line)
                     case ("facts", facts):
                         self.facts = facts
                     case ("refused", error):
@@ -77,6 +100,13 @@ class _Child:
                         raise RobotError(f"the {self.name} process sent {message!r}")
         except EOFError:
             return
+
+    def _note_fault(self, fault: str) -> None:
+        if fault:
+            logger.warning("the arm is held: %s", fault)
+            self.faults.append(fault)
+        else:
+            logger.info("the arm is well again")
 
     def why(self) -> str:
         """Returns why the process ended early, one line."""
@@ -107,27 +137,77 @@ class _Child:
 def drive(cfg: DeployConfig, directory: Path) -> Ended:
     """Drives on the wall clock and returns how it ended; raises what a process refused before the arm could move."""
     shared = build_links(cfg)
+    limits = joint_limits(cfg.robot.arm)
+    shared.feed = shared.feed or SharedFeed(limits.num_joints)
     try:
         with _terminable(), _emergency_stop_by_signal(shared.links.board):
             with _deaf_to_interrupts(), _single_threaded_linear_algebra():
+                watch = _start_watching(cfg, shared, directory) if cfg.has_onlooker else None
                 control = _Child(control_main, cfg, shared, directory)
                 policy = _Child(policy_main, cfg, shared, directory)
-            return _supervise(cfg, shared.links, control, policy)
+                is_real = cfg.robot.kind is RobotKind.LEROBOT
+                driver = _Child(driver_main, cfg, shared, directory) if is_real else None
+            black_box = BlackBox(shared.feed.feed, limits, directory)
+            try:
+                ended = _supervise(cfg, shared.links, control, policy, driver, black_box)
+            finally:
+                facts = _end_watching(watch)
+            ended.watch = facts
+            return ended
     finally:
         shared.unlink()
 
 
-def _supervise(cfg: DeployConfig, links: Links, control: _Child, policy: _Child) -> Ended:
+def _start_watching(cfg: DeployConfig, shared: SharedLinks, directory: Path) -> _Child:
+    """Returns the process that looks on once it is ready, so that it misses nothing; raises what it refused."""
+    watch = _Child(watch_main, cfg, shared, directory)
+    deadline = time.monotonic() + cfg.start_timeout_s
+    while watch.granted is None:
+        watch.listen()
+        if watch.has_ended or time.monotonic() > deadline:
+            watch.listen()
+            watch.process.kill()
+            raise watch.refusal or RobotError(watch.why())
+        time.sleep(_POLL_S)
+    return watch
+
+
+def _end_watching(watch: _Child | None) -> dict[str, Any]:
+    """Waits until what was recorded is on disk; an onlooker that failed costs its recording, not the drive."""
+    if watch is None:
+        return {}
+    watch.finish(_LONGEST_RECORDING_S)
+    if watch.facts:
+        return watch.facts
+    logger.error("%s; what it had not yet written is lost", watch.why())
+    return {"error": watch.why()}
+
+
+def _supervise(
+    cfg: DeployConfig,
+    links: Links,
+    control: _Child,
+    policy: _Child,
+    driver: _Child | None,
+    black_box: BlackBox,
+) -> Ended:
     ended = Ended()
+    memory = MemoryWatch({child.name: child.process.pid or 0 for child in (control, policy)})
     links.board[Word.POLICY_ALIVE] = 1
     try:
-        _await_start(cfg, links, control, policy)
-        ended.error = _watch(links, control, policy)
+        _await_start(cfg, links, control, policy, driver)
+        recorders = (black_box, memory)
+        ended.error = _watch(links, control, policy, driver, recorders, cfg.policy_restarts)
     except KeyboardInterrupt:
         ended.is_interrupted = True
     finally:
         links.board[Word.STOP] = 1
         control.finish(_LONGEST_END_S)
+        black_box.finish(control.why() if control.has_failed else "")
+        ended.black_boxes, ended.memory = black_box.files, memory.facts()
+        if driver is not None:
+            driver.finish(_LONGEST_PARKING_S)
+            ended.driver = {**driver.facts, "faults": driver.faults}
         policy.finish(
             _LONGEST_FILM_S if cfg.save_video and not ended.is_interrupted else _LONGEST_END_S
         )
@@ -140,12 +220,15 @@ def _supervise(cfg: DeployConfig, links: Links, control: _Child, policy: _Child)
     return ended
 
 
-def _await_start(cfg: DeployConfig, links: Links, control: _Child, policy: _Child) -> None:
-    """Waits until the loop runs; raises when one of the two cannot start."""
+def _await_start(
+    cfg: DeployConfig, links: Links, control: _Child, policy: _Child, driver: _Child | None
+) -> None:
+    """Waits until the loop runs; raises when one of the processes cannot start."""
+    children = (control, policy) if driver is None else (driver, control, policy)
     logger.info("loading the policy ...")
     deadline = time.monotonic() + cfg.start_timeout_s
     while control.granted is None:
-        for child in (control, policy):
+        for child in children:
             child.listen()
             if child.has_ended and control.granted is None:
                 child.listen()
@@ -160,13 +243,32 @@ def _await_start(cfg: DeployConfig, links: Links, control: _Child, policy: _Chil
     logger.info("driving for %g s ...", cfg.seconds)
 
 
-def _watch(links: Links, control: _Child, policy: _Child) -> str:
+def _watch(
+    links: Links,
+    control: _Child,
+    policy: _Child,
+    driver: _Child | None,
+    recorders: Sequence[BlackBox | MemoryWatch],
+    policy_restarts: int,
+) -> str:
     """Watches until the control process ends; returns what went wrong, or an empty text."""
     last_tick, last_news_s, error = -1.0, time.monotonic(), ""
     while not control.has_ended:
         control.listen()
         policy.listen()
-        if policy.has_ended and not error and not control.has_ended:
+        for recorder in recorders:
+            recorder.poll()
+        if driver is not None:
+            driver.listen()
+            if driver.has_ended and not error and not links.board[Word.STOP]:
+                error = driver.why()
+                links.board[Word.STOP] = 1
+        if not links.board[Word.POLICY_ALIVE] and links.scenes.read_new() is not None:
+            links.board[Word.POLICY_ALIVE] = 1  # a policy that was started again is ready
+        if policy.has_ended and not error and policy_restarts > 0:
+            policy_restarts -= 1
+            _start_again(links, policy)
+        elif policy.has_ended and not error and not control.has_ended:
             links.board[Word.POLICY_ALIVE] = 0
             error = policy.why()
             control.process.join(_LINGER_S)
@@ -181,6 +283,15 @@ def _watch(links: Links, control: _Child, policy: _Child) -> str:
             )
         control.process.join(_POLL_S)
     return error
+
+
+def _start_again(links: Links, policy: _Child) -> None:
+    """Starts a policy process that has died anew; the arm is held until its first scene is there."""
+    links.board[Word.POLICY_ALIVE] = 0
+    logger.warning("%s; the arm is held while it is started again", policy.why())
+    links.scenes.read_new()
+    with _deaf_to_interrupts(), _single_threaded_linear_algebra():
+        policy.start_again()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from vla.cli.convert import to_plain
 from vla.cli.deploy import DeployConfig, Time
+from vla.cli.deploy_onlooker import rehearsal_facts, rehearsal_text, watch_text
 from vla.cli.deploy_workers import TICKS_FILE, Ended
 from vla.control.limits import joint_limits
 from vla.control.report import action_facts, deadline_facts, latency_facts, stall_facts
@@ -56,6 +57,18 @@ def summarize(cfg: DeployConfig, ended: Ended, directory: Path) -> dict[str, Any
     }
     if ended.stall_began_s:
         summary["stall"] = stall_facts(rows, ended.stall_began_s, cfg.faults.stall_policy_for_s)
+    if ended.driver:
+        summary["arm"] = ended.driver
+    if ended.memory:
+        summary["memory"] = ended.memory
+    if cfg.control.disabled_checks:
+        summary["disabled_checks"] = list(cfg.control.disabled_checks)
+    if ended.black_boxes:
+        summary["black_boxes"] = [box.name for box in ended.black_boxes]
+    if ended.watch:
+        summary["watch"] = ended.watch
+    if cfg.dry_run:
+        summary["rehearsal"] = rehearsal_facts(rows, joint_limits(cfg.robot.arm))
     video = directory / "video.mp4"
     return {**summary, "video": video} if video.exists() else summary
 
@@ -103,8 +116,29 @@ def table(summary: dict[str, Any]) -> str:
         _row("limit violations", summary["limit_violations"], _peak(summary["share_of_limits"])),
         _row("episodes", summary["episodes"], f"{summary['successes']} solved"),
     ]
+    if "arm" in summary:
+        lines.append(
+            _row(
+                "arm",
+                "parked"
+                if summary["arm"].get("is_parked")
+                else "left as it was"
+                if "rehearsal" in summary
+                else "NOT parked",
+                _faults(summary["arm"]),
+            )
+        )
+    if "disabled_checks" in summary:
+        lines.append(_row("checks turned off", ", ".join(summary["disabled_checks"]), ""))
+    if "black_boxes" in summary:
+        boxes = summary["black_boxes"]
+        lines.append(_row("black boxes", len(boxes), f"last 10 s of state: {', '.join(boxes[:3])}"))
     if "stall" in summary:
         lines.append(_row("stalled policy", _stall(summary["stall"]), ""))
+    if "rehearsal" in summary:
+        lines += ["", rehearsal_text(summary["rehearsal"])]
+    if "watch" in summary:
+        lines += ["", watch_text(summary["watch"])]
     return "\n".join([*lines, *_notes(summary)])
 
 
@@ -154,6 +188,11 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         )
     notes += [f"refused: {reason}" for reason in summary["safety"]["refusals"][:2]]
     return ["", *notes] if notes else []
+
+
+def _faults(arm: dict[str, Any]) -> str:
+    faults = arm.get("faults", [])
+    return f"{len(faults)} faults, the last: {faults[-1]}" if faults else "no faults"
 
 
 def _row(name: str, value: object, note: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla.cli.build import find_checkpoint
-from vla.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from vla.checkpoints.native import LoadedCheckpoint
-    from vla.models.backbones.prismatic import Prismatic
 
 
 @dataclass(kw_only=True)
@@ -19,65 +18,47 @@ class DescribeConfig:
     """What to describe."""
 
     checkpoint: str = "tiny"  # a checkpoint directory, or the name of one shipped in the package
-    backbone: str = ""  # instead of a checkpoint: the shape of tiny or openvla_7b, without weights
+    backbone: str = (
+        ""  # instead: a named shape without weights, such as openvla_7b, qwen2_vl_2b or gemma4_tiny
+    )
+    trace: bool = (
+        False  # follow one observation through the model, with the shape of everything on its way
+    )
 
 
 def run(cfg: DescribeConfig, directory: Path) -> dict[str, Any]:
     """Prints the description, and returns it for summary.json."""
+    from vla.cli import describe_backbones, describe_trace
+
+    named = {"backbone": cfg.backbone} if cfg.backbone else {"checkpoint": cfg.checkpoint}
+    if cfg.trace:
+        steps = describe_trace.trace(cfg.checkpoint, cfg.backbone)
+        print(describe_trace.text(steps))
+        return {**named, "trace": [step.to_dict() for step in steps]}
+    if cfg.backbone:
+        described = describe_backbones.describe_backbone(cfg.backbone)
+        print(_text(cfg.backbone, described))
+        return {**named, **described}
     from vla.checkpoints import native
 
-    if cfg.backbone:
-        described = describe_model(_shape(cfg.backbone))
-        print(_text(cfg.backbone, described))
-        return {"backbone": cfg.backbone, **described}
     loaded = native.load(find_checkpoint(cfg.checkpoint))
-    described = {**describe_model(loaded.model), **describe_contract(loaded)}
+    described = {**describe_backbones.describe_model(loaded.model), **describe_contract(loaded)}
     print(_text(str(loaded.directory), described))
     return {"checkpoint": str(loaded.directory), **described}
-
-
-def describe_model(model: Prismatic) -> dict[str, Any]:
-    """Returns parameters by part and tokens by kind."""
-    config = model.config
-    parts = {
-        name: sum(weight.numel() for weight in part.parameters())
-        for name, part in model.named_children()
-    }
-    total = sum(weight.numel() for weight in model.parameters())
-    parts |= {"other": total - sum(parts.values())}
-    actions = config.chunk_length * config.action_width
-    return {
-        "parameters": total,
-        "parts": {name: count for name, count in parts.items() if count},
-        "tokens": {
-            "image_tokens_per_view": model.vision.num_patches,
-            "views": config.num_views,
-            "image_tokens": model.vision.num_patches * config.num_views,
-            "proprioception_tokens": int(config.state_width > 0),
-            "action_numbers_per_chunk": actions,
-        },
-        "shapes": {
-            "image": [config.num_views, 3, config.image_size, config.image_size],
-            "state": [config.state_width],
-            "action_chunk": [config.chunk_length, config.action_width],
-        },
-        "decoder": f"{config.decoder.depth} blocks of width {config.decoder.width}",
-        "action_decoding": config.action_decoding.value,
-        "action_layout": config.action_layout.value,
-    }
 
 
 def describe_contract(loaded: LoadedCheckpoint) -> dict[str, Any]:
     """Returns what the checkpoint must be given, what its actions mean, and how it was trained."""
     contract, body = loaded.contract, loaded.contract.embodiment
     spec, statistics = body.action_spec, contract.action_statistics
+    state = zip(body.state_spec.names, body.state_spec.units, strict=True)
     rows = zip(
         spec.names, spec.units, spec.low, spec.high, statistics.q01, statistics.q99, strict=True
     )
     return {
         "embodiment": body.name,
         "cameras": list(body.camera_names),
-        "state": [f"{n} [{u}]" for n, u in zip(*_names_and_units(body.state_spec), strict=True)],
+        "state": [f"{name} [{unit}]" for name, unit in state],
         "actions": [
             f"{name} [{unit}]: limits {low:g} to {high:g}, 1 % to 99 % of the data {q01:.4g} to {q99:.4g}"
             for name, unit, low, high, q01, q99 in rows
@@ -91,41 +72,50 @@ def describe_contract(loaded: LoadedCheckpoint) -> dict[str, Any]:
     }
 
 
-def _shape(name: str) -> Prismatic:
-    """Returns a model without memory for its weights."""
-    import torch
-
-    from vla.models.backbones.prismatic import Prismatic
-    from vla.models.backbones.prismatic_config import openvla_7b, tiny
-
-    shapes = {"tiny": lambda: tiny(text_vocab_size=512), "openvla_7b": openvla_7b}
-    if name not in shapes:
-        raise ConfigError(unknown_name("backbone", name, shapes))
-    with torch.device("meta"):
-        return Prismatic(shapes[name]())
-
-
-def _names_and_units(spec: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return spec.names, spec.units
-
-
 def _text(title: str, described: dict[str, Any]) -> str:
     lines = [title, f"  parameters  {described['parameters']:,}"]
     for name, count in described["parts"].items():
         lines.append(f"    {name:<16}{count:>16,}  {100 * count / described['parameters']:5.1f} %")
     for name, value in described.items():
-        if name in ("parameters", "parts"):
-            continue
-        label = name.replace("_", " ")
-        match value:
-            case dict():
-                lines.append(f"  {label}")
-                lines += [f"    {key.replace('_', ' ')}: {item}" for key, item in value.items()]
-            case [str(), *_]:
-                lines.append(f"  {label}")
-                lines += [f"    {item}" for item in value]
-            case _:
-                lines.append(
-                    f"  {label}: {value!r}" if "\n" in str(value) else f"  {label}: {value}"
-                )
+        if name not in ("parameters", "parts"):
+            lines += _entry(name.replace("_", " "), value)
     return "\n".join(lines)
+
+
+def _entry(label: str, value: Any) -> list[str]:
+    match value:
+        case dict():
+            inner = (f"    {_shown(key)}: {_shown(item)}" for key, item in value.items())
+            return [f"  {label}", *inner]
+        case [dict(), *_]:
+            return [f"  {label}", *_table(value)]
+        case [str(), *_]:
+            return [f"  {label}", *(f"    {item}" for item in value)]
+    return [f"  {label}: {value!r}" if "\n" in str(value) else f"  {label}: {_shown(value)}"]
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows of equal keys, with the keys on top."""
+    cells = [[str(name).replace("_", " ") for name in rows[0]]]
+    cells += [[_shown(value) for value in row.values()] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return [
+        "    "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bool() | None | str():
+            return str(value).replace("_", " ")
+        case int() if value >= 10**9:
+            return f"{value / 1e9:,.1f} G"
+        case int():
+            return f"{value:,}"
+        case [int(), int()]:
+            return f"{value[0]} x {value[1]}"
+        case dict():
+            return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+    return str(value)

@@ -7,17 +7,21 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.config import EnvConfig
-from policies.config import Ensemble, PolicyConfig, PolicyKind
+from policies.config import PolicyConfig, PolicyKind
 from vla.cli import build
+from vla.control.schedule import Schedule
 from vla.errors import ConfigError
 from vla.evaluation.episode import Episode
-from vla.evaluation.rollout import RolloutConfig
+from vla.evaluation.rollout import RolloutConfig, ScenesConfig
+
+if TYPE_CHECKING:
+    from vla.evaluation.pool import Job
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +29,23 @@ VIDEO_FPS = 10.0  # policy steps a second: real time
 
 
 @dataclass(kw_only=True)
-class EvalConfig(RolloutConfig):
-    """One evaluation: a policy, an environment and a row of seeds."""
+class EvalConfig(ScenesConfig):
+    """One evaluation: a policy, an environment and a row of seeds; or one for every scheduler at every latency."""
 
     env: EnvConfig = field(default_factory=EnvConfig)  # the simulated tabletop
     policy: PolicyConfig = field(default_factory=PolicyConfig)  # who acts
+    # from an observation to its chunk, on the simulated clock; several are compared on the same scenes
+    latency_ms: list[float] = field(default_factory=lambda: [0.0])
+    # how chunks are carried out; several are compared, all at every latency
+    scheduler: list[Schedule] = field(default_factory=lambda: [Schedule.SYNCHRONOUS])
+    beside: list[Path] = field(
+        default_factory=list
+    )  # folders of earlier comparisons, for one report
     num_workers: int | None = None  # processes; null = one per core, 0 = none (for a debugger)
     batch_size: int = (
         1  # episodes a process runs side by side, one forward pass for all; pays off on a GPU
     )
-    save_video: bool = True  # write episodes.mp4
+    save_video: bool = True  # write episodes.mp4; not of a comparison
     video_episodes: int = 16  # episodes in it, from the first seed on
 
     def __post_init__(self) -> None:
@@ -43,18 +54,32 @@ class EvalConfig(RolloutConfig):
             raise ConfigError(f"num_workers must be 0 or more, or null; got {self.num_workers}")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1; got {self.batch_size}")
-        if self.batch_size > 1 and (
-            self.policy.ensemble is not Ensemble.NONE or self.policy.temperature > 0
-        ):
+        if self.batch_size > 1 and self.policy.temperature > 0:
             raise ConfigError(
                 "batch_size > 1 runs episodes side by side with one policy, which then can remember nothing of each; "
-                "use policy.ensemble=none and policy.temperature=0, or batch_size=1"
+                "use policy.temperature=0, or batch_size=1"
             )
+        for name in ("latency_ms", "scheduler"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(
+                    f"{name} must be one value or several different ones; got {values}"
+                )
+        self.rollouts()
         if self.video_episodes < 1:
             raise ConfigError(
                 f"video_episodes must be at least 1; got {self.video_episodes}; "
                 "use save_video=false for no video"
             )
+
+    def rollouts(self) -> list[RolloutConfig]:
+        """Returns what is asked in each case: every scheduler at every latency."""
+        scenes = {known.name: getattr(self, known.name) for known in fields(ScenesConfig)}
+        return [
+            RolloutConfig(**scenes, scheduler=scheduler, latency_ms=latency_ms)
+            for scheduler in self.scheduler
+            for latency_ms in self.latency_ms
+        ]
 
 
 def run(cfg: EvalConfig, directory: Path) -> dict[str, Any]:
@@ -63,6 +88,10 @@ def run(cfg: EvalConfig, directory: Path) -> dict[str, Any]:
     from vla.evaluation.report import summarize, table
 
     cfg = _with_checkpoint(cfg)
+    if len(cfg.rollouts()) > 1 or cfg.beside:
+        from vla.cli import evaluate_sweep
+
+        return evaluate_sweep.run(cfg, directory)
     episodes = evaluate(cfg, directory)
     summary = summarize(episodes)
     print(table(summary))
@@ -78,26 +107,21 @@ def evaluate(cfg: EvalConfig, directory: Path) -> list[Episode]:
     """Returns the outcome of every seed; leaves episodes.jsonl, exceptions/ and episodes.mp4 in `directory`."""
     from vla.evaluation import pool
 
-    policy = cfg.policy
     frames_directory = directory / ".frames"
-    job = pool.Job(
-        make_env=partial(build.build_env, cfg.env),
-        make_policy=partial(build.build_policy, policy),
-        config=cfg,
-        execute_steps=_steps_of_a_chunk(policy),
-        batch_size=cfg.batch_size,
+    job = replace(
+        make_job(cfg, cfg.rollouts()[0]),
         frames_directory=frames_directory if cfg.save_video else None,
         num_recorded=cfg.video_episodes,
     )
     try:
-        with _progress(cfg.episodes) as show, _episode_log(directory) as write:
+        with progress(cfg.episodes) as show, _episode_log(directory) as write:
 
             def on_episode(episode: Episode) -> None:
                 write(episode)
                 show(episode)
 
             episodes = pool.evaluate(job, num_workers=cfg.num_workers, on_episode=on_episode)
-        _write_jsonl(directory / "episodes.jsonl", episodes)
+        write_jsonl(directory / "episodes.jsonl", episodes)
         if cfg.save_video:
             _write_video(directory / "episodes.mp4", frames_directory, episodes)
     finally:
@@ -123,14 +147,32 @@ def _with_checkpoint(cfg: EvalConfig) -> EvalConfig:
     return replace(cfg, policy=replace(cfg.policy, path=str(directory)))
 
 
-def _steps_of_a_chunk(policy: PolicyConfig) -> int:
-    """Returns how many actions of a chunk are carried out before the next is asked for; 0 = all."""
-    asks_every_step = policy.ensemble is Ensemble.ACT or policy.execute_steps is None
-    return 1 if asks_every_step else policy.execute_steps or 0
+def make_job(cfg: EvalConfig, rollout: RolloutConfig) -> Job:
+    """Returns the job of one case, without a video."""
+    from vla.evaluation import pool
+
+    return pool.Job(
+        make_env=partial(build.build_env, cfg.env),
+        make_policy=partial(build.build_policy, cfg.policy),
+        config=rollout,
+        execute_steps=_steps_of_a_chunk(cfg.policy, rollout.scheduler),
+        batch_size=cfg.batch_size,
+    )
+
+
+def _steps_of_a_chunk(policy: PolicyConfig, scheduler: Schedule) -> int:
+    """Returns how many actions of a chunk may be carried out; 0 = all.
+
+    Unless told otherwise a loop that waits for its policy looks again after every action; the others use what they have
+    until something newer comes.
+    """
+    if policy.execute_steps is None:
+        return 1 if scheduler is Schedule.SYNCHRONOUS else 0
+    return policy.execute_steps
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Episode], None]]:
+def progress(total: int) -> Iterator[Callable[[Episode], None]]:
     """Yields a function that moves a bar with the running success rate and its interval."""
     from rich.progress import (
         BarColumn,
@@ -178,7 +220,7 @@ def _episode_log(directory: Path) -> Iterator[Callable[[Episode], None]]:
         yield write
 
 
-def _write_jsonl(path: Path, episodes: Sequence[Episode]) -> None:
+def write_jsonl(path: Path, episodes: Sequence[Episode]) -> None:
     """Writes the outcomes again, now in the order of their seeds."""
     from vla.data.atomic import replacing
 

@@ -65,7 +65,11 @@ def verb_text(
         *(f"  {example}" for example in examples),
         "",
     ]
-    groups = [name for name in field_types(config_class) if (config_directory() / name).is_dir()]
+    groups = [
+        name
+        for name, hint in field_types(config_class).items()
+        if hint is not str and (config_directory() / name).is_dir()
+    ]
     if groups:
         lines.append("Choices (group=NAME):")
         lines += _columns(

@@ -77,8 +77,16 @@ def parse(arguments: list[str]) -> Request:
             own["show_config"] = True
         elif key in ("output_root", "run_directory") and value:
             own[key] = value
+        elif word.startswith("--") and (flag := word[2:].replace("-", "_")) in verb.flags:
+            overrides.append(f"{flag}=true")
         elif word.startswith("-"):
-            raise ConfigError(unknown_name("option", word, ("--help", "--cfg job", "--debug")))
+            options = (
+                "--help",
+                "--cfg job",
+                "--debug",
+                *(f"--{flag.replace('_', '-')}" for flag in verb.flags),
+            )
+            raise ConfigError(unknown_name("option", word, options))
         elif verb.positional and "=" not in word and not word.startswith("~"):
             overrides.append(f"{verb.positional}={word}")
         else:

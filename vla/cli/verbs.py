@@ -16,6 +16,7 @@ class Verb:
     positional: str | None = (
         None  # the setting that a bare word stands for; its value also names the output folder
     )
+    flags: tuple[str, ...] = ()  # settings that `--name` turns on
     resumes: bool = False  # resume=true goes on in the folder of the last run
 
 
@@ -50,19 +51,61 @@ VERBS: dict[str, Verb] = {
         module="vla.cli.deploy",
         config_name="deploy",
         summary="drive an arm in real time, simulated or real",
-        examples=("vla deploy robot=sim policy=tiny seconds=60",),
+        examples=(
+            "vla deploy robot=sim policy=tiny seconds=60",
+            "vla deploy robot=sim policy=tiny view=true record=datasets/driven",
+            "vla deploy robot=so101 port=/dev/ttyACM0 policy=outputs/train/latest --dry-run",
+        ),
+        flags=("dry_run",),
+    ),
+    "doctor": Verb(
+        module="vla.cli.doctor",
+        config_name="doctor",
+        summary="check a robot and a policy against each other before anything moves",
+        examples=(
+            "vla doctor robot=sim policy=tiny",
+            "vla doctor robot=so101 port=/dev/ttyACM0 policy=outputs/train/latest",
+        ),
+    ),
+    "serve": Verb(
+        module="vla.cli.serve",
+        config_name="serve",
+        summary="answer openpi and OpenVLA clients with a policy, over the network",
+        examples=(
+            "vla serve policy=tiny port=8000",
+            "vla serve policy=outputs/train/latest host=0.0.0.0 token_file=token.txt",
+        ),
+    ),
+    "twin": Verb(
+        module="vla.cli.twin",
+        config_name="twin",
+        summary="open a port with a simulated arm behind it that real drivers can move",
+        examples=(
+            "vla twin so101 link=outputs/so101",
+            "vla twin so101 twin.faults.corrupt_every=50 twin.faults.dies_at_s=60",
+        ),
+        positional="name",
     ),
     "describe": Verb(
         module="vla.cli.describe",
         config_name="describe",
-        summary="show what a checkpoint is made of and expects",
-        examples=("vla describe checkpoint=tiny",),
+        summary="show what a checkpoint or a backbone is made of, expects and costs",
+        examples=(
+            "vla describe checkpoint=tiny",
+            "vla describe backbone=qwen2_vl_2b",
+            "vla describe --trace",
+        ),
+        flags=("trace",),
     ),
     "bench": Verb(
         module="vla.cli.bench",
         config_name="bench",
-        summary="measure what a policy or the simulation costs on this machine",
-        examples=("vla bench policy checkpoint=tiny", "vla bench env env.image_size=96"),
+        summary="measure what a policy, the simulation or the control loop costs on this machine",
+        examples=(
+            "vla bench policy checkpoint=tiny",
+            "vla bench env env.image_size=96",
+            "vla bench control seconds=600 rate=100",
+        ),
         positional="name",
     ),
     "demo": Verb(

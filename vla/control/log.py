@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.control.safety import Check
+from vla.control.checks import Check
+from vla.types import END_EFFECTOR_DELTA_7D
 
 _MAX_HOLDS_LISTED = 200
 
@@ -52,6 +53,7 @@ class TickLog:
             "start": num_joints,
             "goal": 3,
             "tool": 3,
+            "action": END_EFFECTOR_DELTA_7D.width,
         }
         scalars = ("time_s", "lateness_s", "work_s", "gripper", "action_age_s")
         counts = (

@@ -7,25 +7,26 @@ from collections.abc import Callable
 import numpy as np
 
 from vla.control.board import Word
+from vla.control.checks import Breach, Check
 from vla.control.clock import Clock, Deadlines, Tick
 from vla.control.config import ControlConfig
 from vla.control.kinematics import ArmKinematics
 from vla.control.limits import Workspace
 from vla.control.log import Mode, TickLog
-from vla.control.messages import Links
+from vla.control.messages import Links, question_fields
 from vla.control.robot import JointRobot, JointState
 from vla.control.rotation import Pose, Vector
-from vla.control.safety import Breach, Check, Safety
+from vla.control.safety import Safety
 from vla.control.schedule import (
     Capture,
     ChunkScheduler,
     NoAction,
-    RecedingHorizon,
-    Schedule,
     ScheduledAction,
+    SchedulerSettings,
     TimedChunk,
 )
-from vla.control.trajectory import JointTrajectory, goal_of, leashed
+from vla.control.schedulers import make_scheduler
+from vla.control.trajectory import JointTrajectory, goal_of, held, leashed
 from vla.types import END_EFFECTOR_DELTA_7D
 
 _MAX_CAPTURES = 512  # snapshots whose answer may still come; a second at the highest servo rate
@@ -58,7 +59,9 @@ class ControlLoop:
         self._clock, self._log = clock, log
         # An action goes on for one action period after it began; two ticks are for the grid they fall on.
         running_age_s = max_age_s + self._spec.dt_s + 2 * period_s
-        self.safety = Safety(config.safety, robot.limits, workspace, period_s, running_age_s)
+        self.safety = Safety(
+            config.safety, robot.limits, workspace, period_s, running_age_s, config.checks_off
+        )
         self._scheduler = scheduler
         self._trajectory = JointTrajectory(robot.limits, self._spec.dt_s)
         self._kinematics: ArmKinematics | None = None
@@ -115,6 +118,8 @@ class ControlLoop:
         if message is None:
             return False
         self._episode = message.integer("episode")
+        # a policy's side that was started anew counts from 0 again: its number may be that of the last episode
+        self._captures.clear()
         self._kinematics = self._robot.begin(message)
         state = self._robot.read(self._clock.now())
         self.safety.restart(state)
@@ -138,17 +143,17 @@ class ControlLoop:
             is_overrun=tick.lateness_s > self._config.period_s or tick.skipped > 0
         )
         state = self._robot.read(now_s)
-        self._take_chunk()
+        self._take_chunk(now_s)
         self._answer_board()
         mode, began = self._decide(state, now_s)
         if began or self._action is None:
             self._show(state, now_s, began)
-        command = self._command(mode, state)
+        mode, command = self._command(mode, state, now_s)
         self._write_log(tick, now_s, mode, state, command)
 
     # ---- what arrives ----------------------------------------------------------------------------------------------
 
-    def _take_chunk(self) -> None:
+    def _take_chunk(self, now_s: float) -> None:
         message = self._links.chunks.read_new()
         if message is None or message.integer("episode") != self._episode:
             return
@@ -161,7 +166,7 @@ class ControlLoop:
         capture = self._captures.get(message.integer("snapshot"))
         if capture is not None and not isinstance(admitted, Breach):
             self._scheduler.offer(
-                TimedChunk(sequence=message.sequence, capture=capture, actions=admitted)
+                TimedChunk(sequence=message.sequence, capture=capture, actions=admitted), now_s
             )
 
     def _answer_board(self) -> None:
@@ -182,9 +187,8 @@ class ControlLoop:
             self._log.no_hold()
             return Mode.START, False
         captured_at_s = self._action.chunk.capture.captured_at_s if self._action else None
-        breach = self.safety.check(state, self._tool.position, now_s, captured_at_s)
-        if not self._links.board[Word.POLICY_ALIVE]:
-            breach = Breach(Check.POLICY_ENDED, "the policy process has ended")
+        is_policy_alive = bool(self._links.board[Word.POLICY_ALIVE])
+        breach = self.safety.check(state, self._tool, now_s, captured_at_s, is_policy_alive)
         mode, began = Mode.MOVE, False
         if breach is None and (self._action is None or self._trajectory.has_ended):
             scheduled = self._scheduler.next_action(now_s)
@@ -197,9 +201,14 @@ class ControlLoop:
         if breach is None:
             self._log.no_hold()
             return mode, began
+        return self._hold(breach, now_s), False
+
+    def _hold(self, breach: Breach, now_s: float) -> Mode:
         self._log.hold(breach.check, breach.message, now_s)
+        if self._has_acted:
+            self.safety.lose_policy(breach)
         self._release()
-        return Mode.HOLD, False
+        return Mode.HOLD
 
     def _late(self, absent: NoAction) -> Breach | None:
         if not absent.is_overdue:
@@ -221,7 +230,7 @@ class ControlLoop:
             beyond = self.safety.clamp_to_workspace(goal_of(goal, [scheduled.following]))
             following = self._arm.solve(joints, beyond)
         self._trajectory.begin(limiter.joints, limiter.velocity, joints, following)
-        self._goal, self._gripper = goal.position, self.safety.gripper(float(actions[-1][6]))
+        self._goal, self._gripper = goal.position, held(self._gripper, float(actions[-1][6]))
         self._action, self._is_moving, self._has_acted = scheduled, True, True
 
     def _release(self) -> None:
@@ -230,30 +239,33 @@ class ControlLoop:
 
     # ---- what goes out ---------------------------------------------------------------------------------------------
 
-    def _command(self, mode: Mode, state: JointState) -> Vector:
-        """Sends this tick's command and returns its joints (joints,) rad."""
+    def _command(self, mode: Mode, state: JointState, now_s: float) -> tuple[Mode, Vector]:
+        """Sends this tick's command; returns its joints (joints,) rad, and HOLD when its target was refused."""
         if self._is_moving:  # MOVE, or WAIT at the end of the last action
             joints = self.safety.follow(self._trajectory.advance(self._config.period_s)).joints
+            if self.safety.refused is not None:
+                mode = self._hold(self.safety.refused, now_s)
         elif mode is Mode.HOLD:
             joints = self.safety.give_way(state).joints
         else:
             joints = self.safety.brake().joints
         self._tool = self._arm.pose(joints)
-        self._robot.command(np.append(joints, self._gripper))
-        return joints
+        self._robot.command(np.append(joints, self.safety.grip(self._gripper)))
+        return mode, joints
 
     def _show(self, state: JointState, now_s: float, began: bool) -> None:
         """Publishes what the policy's side needs for its next answer, and remembers where the tool was."""
         tool = leashed(
             self._tool, self._arm.pose(state.joints), self._config.leash_m, self._config.leash_rad
         )
+        base = self._scheduler.consumed - int(began)
         sequence = self._links.snapshots.publish(
             episode=self._episode,
             captured_at_s=now_s,
             is_waiting=not began,
+            **question_fields(self._scheduler, base),
             **self._robot.snapshot(),
         )
-        base = self._scheduler.consumed - int(began)
         self._captures[sequence] = Capture(base=base, captured_at_s=now_s, tool=tool)
         self._captures.pop(sequence - _MAX_CAPTURES, None)
 
@@ -279,6 +291,7 @@ class ControlLoop:
             goal=self._goal,
             tool=self._tool.position,
             gripper=self._gripper,
+            action=action.action if action else np.nan,
             chunk=action.chunk.sequence if action else -1,
             index_in_chunk=action.index if action else -1,
             action_age_s=now_s - action.chunk.capture.captured_at_s if action else np.nan,
@@ -296,6 +309,10 @@ class ControlLoop:
 
 def build_scheduler(config: ControlConfig, execute_steps: int = 0) -> ChunkScheduler:
     """Returns the scheduler that `config` names; `execute_steps` limits the actions used of one chunk (0 = all)."""
-    match config.schedule:
-        case Schedule.RECEDING_HORIZON:
-            return RecedingHorizon(1e-3 * config.max_action_age_ms, execute_steps)
+    settings = SchedulerSettings(
+        max_age_s=1e-3 * config.max_action_age_ms,
+        execute_steps=execute_steps,
+        gripper_pause=config.gripper_pause,
+        ensemble_decay=config.ensemble_decay,
+    )
+    return make_scheduler(config.schedule, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -110,8 +110,9 @@ class PolicySide:
     def answer(self, snapshot: Message, sleep: Callable[[float], None]) -> dict[str, Any] | None:
         """Returns the fields of the chunk for a snapshot, or None when there is nothing to send.
 
-        That is so when an answer would come too late to be of use, when the episode has ended (then the next one is
-        begun), and when an injected fault loses the chunk. `sleep` gets the seconds of an injected stall.
+        That is so when an answer would come too late to be of use, when the scheduler wants none, when the episode has
+        ended (then the next one is begun), and when an injected fault loses the chunk. `sleep` gets the seconds of an
+        injected stall.
         """
         if not self._is_worth_answering(snapshot):
             return None
@@ -120,12 +121,16 @@ class PolicySide:
         if self._player.outcome():
             self._end_episode(snapshot)
             return None
+        if not snapshot.integer("wants_chunk"):
+            return None
         looked_s = self._clock.now() - began_s
         self._inject_before(sleep)
         began_s = self._clock.now()
-        actions = self._inject_into(self._player.act(observation).actions)
+        committed = snapshot["committed"][: snapshot.integer("num_committed")].copy()
+        chunk = self._player.act(replace(observation, committed=committed))
+        actions = self._inject_into(chunk.actions)
         self.answer_times_s.append(looked_s + self._clock.now() - began_s)
-        return None if actions is None else chunk_fields(snapshot, actions)
+        return None if actions is None else chunk_fields(snapshot, actions, chunk.probabilities)
 
     def _is_worth_answering(self, snapshot: Message) -> bool:
         captured_at_s = snapshot.number("captured_at_s")
@@ -184,27 +189,57 @@ class PolicySide:
         return actions
 
 
+# Seconds from a question to its answer: always the same, or by the question's number (0, 1, ...); None loses it.
+Latency = float | Callable[[int], float | None]
+
+
 class Lockstep:
     """Runs the policy's side between the ticks of a loop on a simulated clock: same inputs, same run, bit for bit."""
 
-    def __init__(self, side: PolicySide, links: Links, clock: Clock, latency_s: float) -> None:
-        """`latency_s` is how long every answer takes in simulated time."""
-        self._side, self._links, self._clock, self._latency_s = side, links, clock, latency_s
-        self._is_busy = False
-        self._ready_at_s = 0.0
-        self._chunk: dict[str, Any] = {}
+    def __init__(
+        self,
+        side: PolicySide,
+        links: Links,
+        clock: Clock,
+        latency_s: Latency,
+        max_in_flight: int = 1,
+    ) -> None:
+        """Takes how long answers take in simulated time, and how many may be under way, so that they can overtake."""
+        self._side, self._links, self._clock = side, links, clock
+        self._latency_s = latency_s
+        self._max_in_flight = max_in_flight
+        self._under_way: list[tuple[float, dict[str, Any]]] = []  # due when, answer
+        self._num_asked = 0
+        self._stall_s = 0.0
 
     def after_tick(self) -> None:
-        """Sends the answer that is due by now, and starts on the newest snapshot when there is none under way."""
-        now_s = self._clock.now()
-        if self._is_busy and now_s >= self._ready_at_s - _POLL_S:
-            self._is_busy = False
-            self._side.send(self._chunk)
-        snapshot = None if self._is_busy else self._links.snapshots.read_new()
+        """Sends an answer that is due by now, and starts on the newest snapshot when there is room for it."""
+        has_sent = self._send_due()
+        has_room = len(self._under_way) < self._max_in_flight
+        snapshot = self._links.snapshots.read_new() if has_room else None
         if snapshot is not None:
-            self._ready_at_s = now_s + self._latency_s
-            chunk = self._side.answer(snapshot, self._take_longer)
-            self._is_busy, self._chunk = chunk is not None, chunk or {}
+            self._ask(snapshot)
+        if not has_sent:  # a channel holds one chunk a tick
+            self._send_due()
+
+    def _send_due(self) -> bool:
+        self._under_way.sort(key=lambda answer: answer[0])
+        if not self._under_way or self._clock.now() < self._under_way[0][0] - _POLL_S:
+            return False
+        self._side.send(self._under_way.pop(0)[1])
+        return True
+
+    def _ask(self, snapshot: Message) -> None:
+        now_s, self._stall_s = self._clock.now(), 0.0
+        chunk = self._side.answer(snapshot, self._take_longer)
+        if chunk is None:
+            return
+        latency_s = (
+            self._latency_s(self._num_asked) if callable(self._latency_s) else self._latency_s
+        )
+        self._num_asked += 1
+        if latency_s is not None:
+            self._under_way.append((now_s + latency_s + self._stall_s, chunk))
 
     def _take_longer(self, seconds: float) -> None:
-        self._ready_at_s += seconds
+        self._stall_s += seconds

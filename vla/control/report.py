@@ -12,7 +12,7 @@ from vla.control.log import Mode
 
 Rows = Mapping[str, NDArray[Any]]
 
-_HISTOGRAM_EDGES_MS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+HISTOGRAM_EDGES_MS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _AT_REST_RAD_S = 0.02
 
 
@@ -26,7 +26,7 @@ def deadline_facts(rows: Rows, period_s: float) -> dict[str, Any]:
     late = int((rows["lateness_s"] > period_s).sum())
     skipped = int(rows["skipped"].sum())
     largest = _percentile(lateness_ms, 100)
-    edges = [edge for edge in _HISTOGRAM_EDGES_MS if edge < largest] + [largest]
+    edges = [edge for edge in HISTOGRAM_EDGES_MS if edge < largest] + [largest]
     edges = edges if len(edges) > 1 else [0.0, 1.0]
     return {
         "ticks": len(lateness_ms),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,12 +26,16 @@ class JointState:
         velocity: (joints,) rad/s.
         gripper: opening, 1 open, 0 closed.
         measured_at_s: on the clock of the control loop.
+        fault: what the robot itself says is wrong with it, in words; empty when nothing is.
+        gripper_force_n: how hard the fingers press; not a number where that is not measured.
     """
 
     joints: Vector
     velocity: Vector
     gripper: float
     measured_at_s: float
+    fault: str = ""
+    gripper_force_n: float = math.nan
 
 
 class JointRobot(Protocol):

@@ -93,6 +93,15 @@ class JointTrajectory:
         return int(np.argmax(permitted)) if permitted.any() else len(permitted) - 1
 
 
+def held(present: float, command: float, band: float = 0.1) -> float:
+    """Returns the gripper command to send: the present one unless the new one differs by more than `band`.
+
+    A gripper is told where to be at once and keeps it: a ramp would grip at the wrong moment, and numbers that waver
+    around one value would make it chatter.
+    """
+    return command if abs(command - present) > band else present
+
+
 def goal_of(anchor: Pose, actions: Iterable[NDArray[np.floating]]) -> Pose:
     """Returns where END_EFFECTOR_DELTA_7D actions, one after the other, lead from `anchor`."""
     position, rotation = anchor.position, anchor.rotation

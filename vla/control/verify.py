@@ -26,7 +26,7 @@ class Violations:
         count: samples beyond a limit, summed over joints, ticks and kinds.
         first: the first few, in words.
         peaks: for each kind, the largest share of its limit that was used (1 = at the limit).
-        max_jerk: rad/s^3 per joint of the commands, for information.
+        max_jerk: rad/s^3 per joint of the commands.
     """
 
     count: int = 0
@@ -38,9 +38,10 @@ class Violations:
 def verify(rows: Mapping[str, NDArray[Any]], limits: JointLimits, period_s: float) -> Violations:
     """Returns the violations in a tick log.
 
-    Commands are checked for finiteness, position, velocity and acceleration; the measured arm for position and
-    velocity. Differences are taken between consecutive ticks of one segment. A segment ends with an episode or a
-    missed deadline, and each begins at rest, so the step into its first command counts as well.
+    Commands are checked for finiteness, position, velocity, acceleration and, where a limit is published, jerk; the
+    measured arm for position and velocity. Differences are taken between consecutive ticks of one segment. A segment
+    ends with an episode or a missed deadline, and each begins at rest, so the step into its first command counts as
+    well.
     """
     result = Violations()
     low, high = np.asarray(limits.low), np.asarray(limits.high)
@@ -75,7 +76,7 @@ def verify(rows: Mapping[str, NDArray[Any]], limits: JointLimits, period_s: floa
         "measured velocity",
         limits,
         np.abs(rows["velocity"]),
-        np.asarray(limits.velocity),
+        np.asarray(limits.rated_velocity or limits.velocity),
         "rad/s",
     )
     velocity, acceleration, jerk = _differences(command, rows["segment"], rows["start"], period_s)
@@ -90,6 +91,9 @@ def verify(rows: Mapping[str, NDArray[Any]], limits: JointLimits, period_s: floa
         np.asarray(limits.acceleration),
         "rad/s^2",
     )
+    if limits.jerk is not None:
+        bounds = np.asarray(limits.jerk)
+        _count(result, "commanded jerk", limits, np.abs(jerk), bounds, "rad/s^3")
     result.max_jerk = [float(value) for value in np.abs(jerk).max(axis=0, initial=0.0)]
     return result
 

@@ -26,6 +26,9 @@ class Series:
     Attributes:
         is_faint: drawn as background, e.g. the raw values behind their moving average.
         has_points: draws a dot on every value.
+        low: lower ends of whiskers through the values, or empty.
+        high: their upper ends.
+        shift: drawing units to the right, so that whiskers of several series stay apart.
     """
 
     label: str
@@ -34,6 +37,9 @@ class Series:
     role: str = "neutral"
     is_faint: bool = False
     has_points: bool = False
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,7 @@ def line_chart(
     kept = [_finite(line, is_log) for line in series]
     xs = [x for line in kept for x, _ in line]
     ys = [y for line in kept for _, y in line]
+    ys += [y for line in series for y in (*line.low, *line.high) if math.isfinite(y)]
     if not ys:
         return _empty("nothing was recorded")
     x_axis = _Axis(low=min(xs), high=_above(min(xs), max(xs)), start=LEFT, end=WIDTH - RIGHT)
@@ -113,10 +120,20 @@ def line_chart(
     y_axis = _Axis(low=low, high=_above(low, high), start=height - BOTTOM, end=TOP, is_log=is_log)
     parts = [*_grid(x_axis, y_axis, height), *_axis_names(x_label, y_label, height)]
     for line, points in zip(series, kept, strict=True):
-        parts.append(_polyline(line, [(x_axis(x), y_axis(y)) for x, y in points]))
+        parts.append(_polyline(line, [(x_axis(x) + line.shift, y_axis(y)) for x, y in points]))
+        parts += [
+            _whisker(line.role, x_axis(x) + line.shift, y_axis(low), y_axis(high))
+            for x, low, high in zip(line.x, line.low, line.high, strict=False)
+            if math.isfinite(low) and math.isfinite(high)
+        ]
         if line.has_points:
             parts += [
-                _dot(line.role, x_axis(x), y_axis(y), f"{line.label}: {y:.4g} at {x:.6g}")
+                _dot(
+                    line.role,
+                    x_axis(x) + line.shift,
+                    y_axis(y),
+                    f"{line.label}: {y:.4g} at {x:.6g}",
+                )
                 for x, y in points
             ]
     return _svg(parts, height, f"{y_label} over {x_label}")
@@ -304,6 +321,10 @@ def _polyline(line: Series, points: Sequence[tuple[float, float]]) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     faint = " faint" if line.is_faint else ""
     return f'<polyline class="line {escape(line.role)}{faint}" points="{path}"/>'
+
+
+def _whisker(role: str, x: float, low: float, high: float) -> str:
+    return f'<path class="line {escape(role)} faint" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
 
 
 def _dot(role: str, x: float, y: float, note: str) -> str:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -58,6 +58,28 @@ class Job:
         return [seeds[first : first + size] for first in range(0, len(seeds), size)]
 
 
+def evaluate_each(
+    jobs: Sequence[Job],
+    *,
+    num_workers: int | None = None,
+    on_episode: Callable[[Job, Episode], None] | None = None,
+) -> list[list[Episode]]:
+    """Returns the outcomes of several jobs that differ in what is asked of one policy in one environment.
+
+    Arguments, errors and order as `evaluate`; processes, environments and policies are made once for all jobs.
+    """
+    count = min(
+        _num_cores() if num_workers is None else num_workers,
+        sum(len(job.groups()) for job in jobs),
+    )
+    outcomes: list[list[Episode]] = [[] for _ in jobs]
+    for number, episode in _here(jobs) if count == 0 else _in_processes(jobs, count):
+        outcomes[number].append(episode)
+        if on_episode is not None:
+            on_episode(jobs[number], episode)
+    return [sorted(episodes, key=lambda episode: episode.seed) for episodes in outcomes]
+
+
 def evaluate(
     job: Job, *, num_workers: int | None = None, on_episode: Callable[[Episode], None] | None = None
 ) -> list[Episode]:
@@ -71,38 +93,38 @@ def evaluate(
     Raises:
         VlaError: policy and environment do not fit together, or a worker process died.
     """
-    count = min(_num_cores() if num_workers is None else num_workers, len(job.groups()))
-    episodes: list[Episode] = []
-    for episode in _here(job) if count == 0 else _in_processes(job, count):
-        episodes.append(episode)
-        if on_episode is not None:
-            on_episode(episode)
-    return sorted(episodes, key=lambda episode: episode.seed)
+    notify = None if on_episode is None else lambda _, episode: on_episode(episode)
+    return evaluate_each([job], num_workers=num_workers, on_episode=notify)[0]
 
 
-def _here(job: Job) -> Iterator[Episode]:
+def _here(jobs: Sequence[Job]) -> Iterator[tuple[int, Episode]]:
     with _one_torch_thread():
-        worker = _Worker(job)
+        worker = _Worker(jobs[0])
         try:
-            for seeds in job.groups():
-                yield from worker.run(seeds)
+            for number, job in enumerate(jobs):
+                for seeds in job.groups():
+                    yield from ((number, episode) for episode in worker.run(job, seeds))
         finally:
             worker.close()
 
 
-def _in_processes(job: Job, count: int) -> Iterator[Episode]:
+def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[tuple[int, Episode]]:
     with _environment(SINGLE_THREAD):  # inherited by the processes, read when their libraries load
         ours_before = set(multiprocessing.active_children())
         executor = ProcessPoolExecutor(
             count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(job,),
+            initargs=(jobs[0],),
         )
         try:
-            waiting = [executor.submit(_run_seeds, seeds) for seeds in job.groups()]
+            waiting = {
+                executor.submit(_run_seeds, job, seeds): number
+                for number, job in enumerate(jobs)
+                for seeds in job.groups()
+            }
             for future in as_completed(waiting):
-                yield from future.result()
+                yield from ((waiting[future], episode) for episode in future.result())
         except BrokenProcessPool as error:
             raise VlaError(
                 f"one of {count} rollout processes died (out of memory?); use fewer: num_workers=1"
@@ -120,16 +142,15 @@ class _Worker:
     """Environments and a policy, built once and used for many seeds."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self._make_env = job.make_env
         self._envs = [job.make_env()]
         self._policy = job.make_policy(self._envs[0])
 
-    def run(self, seeds: range) -> list[Episode]:
-        job = self._job
+    def run(self, job: Job, seeds: range) -> list[Episode]:
         while len(self._envs) < len(seeds):
-            self._envs.append(job.make_env())
+            self._envs.append(self._make_env())
         recorders = [
-            self._recorder(env, seed) for env, seed in zip(self._envs, seeds, strict=False)
+            _recorder(job, env, seed) for env, seed in zip(self._envs, seeds, strict=False)
         ]
         if job.batch_size == 1:
             episodes = [
@@ -161,10 +182,10 @@ class _Worker:
         for env in self._envs:
             env.close()
 
-    def _recorder(self, env: Env, seed: int) -> FrameRecorder | None:
-        job = self._job
-        is_recorded = job.frames_directory is not None and seed - job.config.seed < job.num_recorded
-        return FrameRecorder(env) if is_recorded else None
+
+def _recorder(job: Job, env: Env, seed: int) -> FrameRecorder | None:
+    is_recorded = job.frames_directory is not None and seed - job.config.seed < job.num_recorded
+    return FrameRecorder(env) if is_recorded else None
 
 
 _job: Job | None = None
@@ -178,17 +199,17 @@ def _start_worker(job: Job) -> None:
     _job = job
 
 
-def _run_seeds(seeds: range) -> list[Episode]:
+def _run_seeds(job: Job, seeds: range) -> list[Episode]:
     global _worker
     if _worker is not None:
-        return _worker.run(seeds)
+        return _worker.run(job, seeds)
     assert _job is not None
     _worker = _Worker(
         _job
     )  # built here, not in the initializer, so that its errors reach the parent as they are
     _set_torch_threads(1)
     try:
-        return _worker.run(seeds)
+        return _worker.run(job, seeds)
     finally:  # registered after the first picture, so that it runs before the graphics library shuts down
         atexit.register(_worker.close)
 

@@ -11,9 +11,11 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from vla.control.schedule import Schedule, SchedulerSettings
+from vla.control.schedulers import make_scheduler
 from vla.errors import ActionError, ConfigError, PolicyError, VlaError
 from vla.evaluation.episode import Episode, Failure
-from vla.evaluation.latency import DelayLine
+from vla.evaluation.latency import Timeline
 from vla.types import ActionChunk, ActionSpec, FloatArray, ImageArray, Observation, Policy
 
 
@@ -51,8 +53,8 @@ class InstructionSplit(Enum):
 
 
 @dataclass(kw_only=True)
-class RolloutConfig:
-    """What is asked of the policy."""
+class ScenesConfig:
+    """Which scenes a policy meets, and what is asked of it there."""
 
     episodes: int = 100  # one per seed
     seed: int = 1_000_000  # of the first episode, the next has seed + 1; demonstrations use seeds below 1000000
@@ -61,16 +63,18 @@ class RolloutConfig:
     # same scenes, but the words name another object, which then is the one to handle
     swap_instruction: bool = False
     black_image: bool = False  # the policy gets black pictures: what it achieves blind
-    # age of the observation behind every action, on the simulated clock; parts of a step are blended
-    latency_ms: float = 0.0
+    gripper_pause: bool = True  # the arm stands for one action when the gripper turns
+    ensemble_decay: float = (
+        0.01  # ACT's m: weight exp(-m i), i = 0 for the oldest (temporal_ensemble)
+    )
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ConfigError(f"episodes must be at least 1; got {self.episodes}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more; got {self.seed}")
-        if not 0 <= self.latency_ms <= 10_000:
-            raise ConfigError(f"latency_ms must lie in [0, 10000]; got {self.latency_ms}")
+        if self.ensemble_decay < 0:
+            raise ConfigError(f"ensemble_decay must be 0 or more; got {self.ensemble_decay}")
 
     @property
     def seeds(self) -> range:
@@ -85,6 +89,29 @@ class RolloutConfig:
         if self.swap_instruction:
             options["swap_instruction"] = True
         return options
+
+
+@dataclass(kw_only=True)
+class RolloutConfig(ScenesConfig):
+    """What is asked of the policy, and when its answers arrive."""
+
+    latency_ms: float = 0.0  # from an observation to its chunk, on the simulated clock
+    scheduler: Schedule = Schedule.SYNCHRONOUS  # how chunks are carried out
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.latency_ms <= 10_000:
+            raise ConfigError(f"latency_ms must lie in [0, 10000]; got {self.latency_ms}")
+
+    def timeline(self, spec: ActionSpec, execute_steps: int) -> Timeline:
+        """Returns the timeline of a new episode; `execute_steps` limits the actions used of one chunk (0 = all)."""
+        settings = SchedulerSettings(
+            spec=spec,
+            execute_steps=execute_steps,
+            gripper_pause=self.gripper_pause,
+            ensemble_decay=self.ensemble_decay,
+        )
+        return Timeline(make_scheduler(self.scheduler, settings), spec, 1e-3 * self.latency_ms)
 
 
 OnFrame = Callable[[Mapping[str, Any]], None]
@@ -186,7 +213,6 @@ class _Rollout:
     ) -> None:
         self._env, self._spec, self._config = env, spec, config
         self._execute_steps, self._on_frame = execute_steps, on_frame
-        self._delay = DelayLine(spec, config.latency_ms)
         self._info: dict[str, Any] = {}
         self._instruction = ""
         self._probabilities: list[float] = []
@@ -202,22 +228,26 @@ class _Rollout:
         try:
             raw, self._info = self._env.reset(seed=seed, options=self._config.reset_options())
             self._instruction = str(raw["instruction"])
-            self._delay.reset(self._spec.rest(np.asarray(self._spec.high)))  # at rest, gripper open
+            self._timeline = self._config.timeline(self._spec, self._execute_steps)
             self._see(raw)
+            self._ask()
         except Exception as error:  # noqa: BLE001 - as in advance
             self.fail(error)
 
     def advance(self, chunk: ActionChunk, seconds: float) -> None:
-        """Carries out the chunk, which took `seconds` to predict, as far as is wanted and the episode lasts."""
+        """Goes on with the chunk, which took `seconds` to predict, until the next is wanted or the episode ends."""
         self._act_seconds.append(seconds)
         try:
-            for action in self._wanted(chunk):
-                raw, _, terminated, truncated, self._info = self._env.step(self._effective(action))
+            self._timeline.answer(self._checked(chunk))
+            self.observation = None
+            while (action := self._timeline.step()) is not None:
+                raw, _, terminated, truncated, self._info = self._env.step(action)
                 self.steps += 1
                 self._see(raw)
                 if terminated or truncated:
                     self._finish()
                     return
+            self._ask()
         except Exception as error:  # noqa: BLE001 - a crash of the simulator says nothing about the policy
             self.fail(error)
 
@@ -261,26 +291,30 @@ class _Rollout:
         images: dict[str, ImageArray] = dict(raw["images"])
         if self._config.black_image:
             images = {name: np.zeros_like(image) for name, image in images.items()}
-        self.observation = Observation(
+        self._seen = Observation(
             images=images,
             state=np.asarray(raw["state"], dtype=np.float32),
             instruction=str(raw["instruction"]),
-            captured_at_s=self.steps * self._spec.dt_s,
         )
 
-    def _wanted(self, chunk: ActionChunk) -> FloatArray:
-        """Returns the actions (steps, width) of the chunk to carry out before asking again."""
+    def _ask(self) -> None:
+        """Puts the present observation before the policy."""
+        self.observation = replace(
+            self._seen,
+            captured_at_s=self._timeline.now_s,
+            committed=self._timeline.committed(),
+        )
+
+    def _checked(self, chunk: ActionChunk) -> FloatArray:
+        """Returns the chunk's actions (steps, width) within the limits of the ActionSpec."""
         if chunk.actions.ndim != 2 or chunk.actions.shape[1] != self._spec.width:
             raise PolicyError(
                 f"the policy gave actions of shape {chunk.actions.shape}; expected (steps, {self._spec.width})"
             )
-        count = self._execute_steps or len(chunk.actions)
+        limited = self._spec.clip(chunk.actions)
+        count = self._execute_steps or len(limited)
+        beyond = np.abs(limited - chunk.actions)[:count].max(axis=1) > 1e-6
+        self._clipped_steps += int(beyond.sum())
         if chunk.probabilities is not None:
             self._probabilities.append(float(np.mean(chunk.probabilities[:count])))
-        return chunk.actions[:count]
-
-    def _effective(self, action: FloatArray) -> FloatArray:
-        """Returns the action that takes effect now: within the limits, and late by the latency."""
-        limited = self._spec.clip(action)
-        self._clipped_steps += int(np.abs(limited - action).max() > 1e-6)
-        return self._delay.push(limited)
+        return limited

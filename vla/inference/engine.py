@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vla.inference.generate import generate
-from vla.inference.sampling import Sampling, choose
+from vla.inference.readout import Readout
+from vla.inference.sampling import Sampling, choose, median
 from vla.models.action_heads import TokenActionHead
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.sequence import Prefix
@@ -23,12 +24,14 @@ class ActionEngine:
 
     Attributes:
         model: put into eval mode by `predict`; it runs where its weights are.
-        temperature: 0 takes the likeliest bin.
+        temperature: 0 takes the likeliest bin, or what `readout` says.
+        readout: of models that decode in parallel; one bin after another the likeliest is taken.
         generator: source of randomness when temperature > 0.
     """
 
     model: Prismatic
     temperature: float = 0.0
+    readout: Readout = Readout.MEDIAN
     generator: torch.Generator | None = None
 
     @torch.inference_mode()
@@ -38,8 +41,14 @@ class ActionEngine:
         text_ids: Int[Tensor, "batch text"],
         text_valid: Bool[Tensor, "batch text"],
         state: Float[Tensor, "batch state"] | None = None,
+        committed: Int[Tensor, "batch committed dims"] | None = None,
     ) -> tuple[Int[Tensor, "batch steps dims"], Float[Tensor, "batch steps dims"]]:
-        """Returns the chosen bins of a chunk, 0..255, and the probability of each among the 256."""
+        """Returns the chosen bins of a chunk, 0..255, and the probability of each among the 256.
+
+        `committed` holds the bins of the first steps where these are settled already. A model that decodes one token
+        after another reads them as its own and continues from there; their probability is 1. One that decodes in
+        parallel has no place for them, and ignores them.
+        """
         self.model.eval()
         device = next(self.model.parameters()).device
         images, text_ids, text_valid = (x.to(device) for x in (images, text_ids, text_valid))
@@ -47,15 +56,22 @@ class ActionEngine:
         sampling = Sampling(temperature=self.temperature)
         if isinstance(self.model.action_head, TokenActionHead):
             prefix = embed_prefix(self.model, images, text_ids, text_valid, state)
-            return self._one_by_one(self.model.action_head, prefix, sampling)
+            return self._one_by_one(self.model.action_head, prefix, sampling, committed)
         output = self.model(images, text_ids, text_valid, state)
+        if self.temperature == 0 and self.readout is Readout.MEDIAN:
+            return median(output.action_logits)
         return choose(output.action_logits, sampling, self.generator)
 
     def _one_by_one(
-        self, head: TokenActionHead, prefix: Prefix, sampling: Sampling
+        self,
+        head: TokenActionHead,
+        prefix: Prefix,
+        sampling: Sampling,
+        committed: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         config, device = self.model.config, prefix.embeddings.device
         ids = [head.bin_ids(dim, device) for dim in range(config.action_width)]
+        forced = None if committed is None else head.token_ids(committed.to(device)).flatten(1)
         generated = generate(
             self.model.decoder,
             prefix,
@@ -64,6 +80,7 @@ class ActionEngine:
             sampling=sampling,
             generator=self.generator,
             read_logits=head,
+            forced_ids=forced,
         )
         shape = (-1, config.chunk_length, config.action_width)
         bins = head.bins(generated.tokens.view(shape))

@@ -71,6 +71,7 @@ def generate(
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
     read_logits: ReadLogits | None = None,
+    forced_ids: Int[Tensor, "batch forced"] | None = None,
 ) -> Generated:
     """Returns what follows each row of the prefix.
 
@@ -83,6 +84,7 @@ def generate(
         sampling: how a token is drawn.
         generator: source of randomness when `sampling` draws.
         read_logits: what reads the logits; None takes the decoder's own head.
+        forced_ids: the first tokens of each row, settled beforehand; the rest follows given these.
 
     Raises:
         ConfigError: a prompt is empty, or with `max_tokens` longer than the context.
@@ -97,6 +99,8 @@ def generate(
         tokens, probability = _choose_token(
             logits, allowed_ids and allowed_ids(step), sampling, generator
         )
+        if forced_ids is not None and step < forced_ids.shape[1]:
+            tokens, probability = forced_ids[:, step], torch.ones_like(probability)
         if steps:
             tokens = torch.where(is_running, tokens, steps[-1][0])
         steps.append((tokens, torch.where(is_running, probability, 1.0), is_running))
@@ -106,7 +110,9 @@ def generate(
                 break
         if step + 1 < max_tokens:
             hidden = decode(decoder, tokens, context)
-    chosen, probabilities, valid = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
+    chosen, probabilities, valid = (
+        torch.stack(column, dim=1) for column in zip(*steps, strict=True)
+    )
     return Generated(tokens=chosen, probabilities=probabilities, valid=valid)
 
 
@@ -158,7 +164,9 @@ def check_length(decoder: Decoder, prefix: Prefix, max_tokens: int) -> None:
     if max_tokens < 1:
         raise ConfigError(f"max_tokens = {max_tokens}; ask for at least 1")
     if 0 in lengths:
-        raise ConfigError(f"prompt {lengths.index(0)} is empty; give at least one token, such as BOS")
+        raise ConfigError(
+            f"prompt {lengths.index(0)} is empty; give at least one token, such as BOS"
+        )
     if max(lengths) + max_tokens > limit:
         raise ConfigError(
             f"prompt {lengths.index(max(lengths))} has {max(lengths)} tokens, pictures included; with max_tokens = "

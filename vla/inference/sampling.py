@@ -16,13 +16,19 @@ from vla.errors import ConfigError
 class Sampling:
     """How an entry is drawn; the default takes the likeliest."""
 
-    temperature: float = 0.0  # logits are divided by it; 0 takes the likeliest, whatever the rest says
+    temperature: float = (
+        0.0  # logits are divided by it; 0 takes the likeliest, whatever the rest says
+    )
     top_k: int = 0  # only the k likeliest can be drawn; 0: all
-    top_p: float = 1.0  # only the likeliest that together reach this probability can be drawn; 1: all
+    top_p: float = (
+        1.0  # only the likeliest that together reach this probability can be drawn; 1: all
+    )
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ConfigError(f"temperature = {self.temperature}; give a number from 0 (greedy) upwards")
+            raise ConfigError(
+                f"temperature = {self.temperature}; give a number from 0 (greedy) upwards"
+            )
         if self.top_k < 0:
             raise ConfigError(f"top_k = {self.top_k}; give the number of candidates, or 0 for all")
         if not 0 < self.top_p <= 1:
@@ -53,6 +59,20 @@ def choose(
     probabilities = _truncated(logits / sampling.temperature, sampling).softmax(dim=-1)
     rows = probabilities.flatten(0, -2)
     chosen = torch.multinomial(rows, 1, generator=generator).view(logits.shape[:-1])
+    return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
+
+
+def median(
+    logits: Float[Tensor, "*batch bins"],
+) -> tuple[Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Returns the bins below and above which less than half of the probability is, and the probability of each.
+
+    For entries with an order. Where all numbers of a chunk are read at once, the most probable bins of several need not
+    belong together: of a descent whose end is uncertain by a step, "still going down" is spread over many bins and "up
+    again" is a single one, so that the mode lifts an arm that has not closed its hand. Medians turn together.
+    """
+    probabilities = logits.float().softmax(dim=-1)
+    chosen = (probabilities.cumsum(dim=-1) < 0.5).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
     return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
 
 

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vla.tokenizers.action_bins import NUM_BINS, ActionLayout, ActionVocabulary
+
+
+@dataclass(kw_only=True)
+class ActionOutput:
+    """What one forward pass says.
+
+    Attributes:
+        action_logits: (batch, steps, dims, 256) over the bins of every action number.
+        token_logits: (batch, steps * dims, vocabulary) over all tokens; AUTOREGRESSIVE only.
+        pointing_logits: (batch, views, image tokens) where the named object is; `grounding` only.
+        target_from_tool_dm: (batch, 3) decimetres to the named object; `grounding` only.
+    """
+
+    action_logits: Tensor
+    token_logits: Tensor | None = None
+    pointing_logits: Tensor | None = None
+    target_from_tool_dm: Tensor | None = None
 
 
 class ParallelActionHead(nn.Module):

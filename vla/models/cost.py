@@ -1,9 +1,9 @@
 """What a model costs to run, from its shape alone: operations, and memory for keys and values.
 
 A multiplication with its addition counts as two operations. Each linear layer costs twice its weights for every token
-that passes it, attention 4 x heads x head_dim for every pair of a query and a key; pairs that a mask forbids are counted,
-for the kernels compute them. Norms, activations, softmax and rotation are left out: about one percent.
-Tests compare these formulas with torch.utils.flop_counter.
+that passes it, attention 4 x heads x head_dim for every pair of a query and a key; pairs that a mask forbids are
+counted, for the kernels compute them. Norms, activations, softmax and rotation are left out. Tests compare these
+formulas with torch.utils.flop_counter.
 """
 
 from __future__ import annotations

@@ -52,9 +52,7 @@ def read(
     window = decoder.config.window
     if window is not None:
         blocks = prefix.blocks if prefix.near_blocks is None else prefix.near_blocks
-        near = attention_mask(
-            prefix.valid, blocks, window=window, keeps_blocks=prefix.keeps_blocks
-        )
+        near = attention_mask(prefix.valid, blocks, window=window, keeps_blocks=prefix.keeps_blocks)
     return decoder(
         prefix.embeddings,
         may_attend=attention_mask(prefix.valid, prefix.blocks),

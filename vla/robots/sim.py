@@ -169,6 +169,7 @@ class SimRobot:
             velocity=data.qvel[self._dofs].copy(),
             gripper=min(1.0, max(0.0, opening)),
             measured_at_s=now_s,
+            gripper_force_n=float(np.abs(data.actuator_force[self._finger_servos]).mean()),
         )
 
     def command(self, target: NDArray[Any]) -> None:

@@ -1,9 +1,11 @@
 import pytest
 
-from policies.config import Ensemble, PolicyConfig, PolicyKind
+from policies.config import PolicyConfig, PolicyKind
 from vla.cli import config
 from vla.cli.evaluate import EvalConfig
+from vla.control.schedule import Schedule
 from vla.errors import ConfigError
+from vla.inference.readout import Readout
 
 
 def compose(*overrides: str) -> EvalConfig:
@@ -14,7 +16,7 @@ def test_yaml_choices_and_overrides_become_one_dataclass():
     cfg = compose("env=stack", "policy=random", "episodes=7", "env.image_size=96", "latency_ms=50")
     assert (cfg.env.task, cfg.env.image_size) == ("stack", 96)
     assert cfg.policy.kind is PolicyKind.RANDOM
-    assert (cfg.episodes, cfg.latency_ms) == (7, 50.0)
+    assert (cfg.episodes, cfg.latency_ms) == (7, [50.0])
 
 
 @pytest.mark.parametrize("group", ["env", "policy"])
@@ -32,8 +34,8 @@ def test_env_choices_are_the_tasks():
 def test_policy_may_be_the_path_of_a_checkpoint(tmp_path):
     directory = tmp_path / "it's a run, with = and spaces"
     directory.mkdir()
-    cfg = compose(f"policy={directory}", "policy.ensemble=act")
-    assert cfg.policy == PolicyConfig(path=str(directory), ensemble=Ensemble.ACT)
+    cfg = compose(f"policy={directory}", "policy.readout=mode")
+    assert cfg.policy == PolicyConfig(path=str(directory), readout=Readout.MODE)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_policy_may_be_the_path_of_a_checkpoint(tmp_path):
         ("episodes=1,2", "'episodes=1,2' gives several values; write a list as"),
         ("episodes=[1", r"cannot read 'episodes=\[1'"),
         ("episodes", "unknown argument 'episodes'; .*settings are written key=value"),
-        ("policy.ensemble=most", "unknown policy.ensemble 'most'; choose one of act, none"),
+        ("policy.readout=most", "unknown policy.readout 'most'; choose one of median, mode"),
         ("policy.temperature=-1", "policy.temperature must be 0"),
         ("video_episodes=0", "video_episodes must be at least 1; got 0"),
     ],
@@ -66,6 +68,14 @@ def test_bad_input_is_one_line_that_names_the_choices(override, message):
     assert "\n" not in str(caught.value)
 
 
-def test_ensembling_every_step_contradicts_executing_several():
-    with pytest.raises(ConfigError, match="execute_steps must be 0 or 1; got 3"):
-        compose("policy.ensemble=act", "policy.execute_steps=3")
+@pytest.mark.parametrize("written", ["0,50,200", "[0,50,200]"])
+def test_a_list_may_be_written_without_brackets(written):
+    cfg = compose(f"latency_ms={written}", "scheduler=synchronous,real_time_chunking")
+    assert cfg.latency_ms == [0.0, 50.0, 200.0]
+    assert cfg.scheduler == [Schedule.SYNCHRONOUS, Schedule.REAL_TIME_CHUNKING]
+
+
+def test_one_value_is_a_list_of_one():
+    assert compose("latency_ms=200").latency_ms == [200.0]
+    with pytest.raises(ConfigError, match="unknown scheduler 'fast'; choose one of asynchronous"):
+        compose("scheduler=fast")

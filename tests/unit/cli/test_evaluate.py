@@ -4,9 +4,10 @@ import pytest
 from fakes import FakeEnv, FakePolicy
 
 from envs.config import EnvConfig
-from policies.config import Ensemble, PolicyConfig, PolicyKind
+from policies.config import PolicyConfig, PolicyKind
 from vla.cli import build, evaluate
 from vla.cli.evaluate import EvalConfig
+from vla.control.schedule import Schedule
 from vla.errors import CheckpointError, ConfigError
 
 
@@ -87,9 +88,50 @@ def test_a_checkpoint_that_is_not_there_is_found_before_anything_starts(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "policy", [PolicyConfig(ensemble=Ensemble.ACT), PolicyConfig(temperature=1.0)]
-)
-def test_side_by_side_episodes_allow_no_policy_with_a_memory(policy):
+def test_side_by_side_episodes_allow_no_policy_that_draws():
     with pytest.raises(ConfigError, match="or batch_size=1"):
-        _config(policy=policy, batch_size=2)
+        _config(policy=PolicyConfig(temperature=1.0), batch_size=2)
+
+
+def test_several_latencies_and_schedulers_are_compared_on_the_same_scenes(fake, tmp_path, capsys):
+    schedulers = [Schedule.SYNCHRONOUS, Schedule.REAL_TIME_CHUNKING]
+    config = _config(latency_ms=[0.0, 100.0], scheduler=schedulers)
+    summary = evaluate.run(config, tmp_path)
+    assert [(case["scheduler"], case["latency_ms"]) for case in summary["cases"]] == [
+        (scheduler.value, latency) for scheduler in schedulers for latency in (0.0, 100.0)
+    ]
+    lines = (tmp_path / "synchronous_100ms" / "episodes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [1_000_000, 1_000_001, 1_000_002]
+    assert "real time chunking" in capsys.readouterr().out
+    assert "What a delay costs" in (tmp_path / "report.html").read_text()
+
+
+def test_an_earlier_comparison_joins_the_report(fake, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    earlier = evaluate.run(_config(latency_ms=[0.0, 100.0], env=EnvConfig(task="push")), first)
+    (first / "summary.json").write_text(json.dumps(earlier, default=str))
+    evaluate.run(_config(latency_ms=[0.0, 200.0], beside=[first]), second)
+    page = (second / "report.html").read_text()
+    assert "push at 100 ms" in page
+    assert "pick cube at 200 ms" in page
+
+
+def test_a_folder_without_a_comparison_cannot_join(fake, tmp_path):
+    with pytest.raises(ConfigError, match="holds no comparison"):
+        evaluate.run(_config(beside=[tmp_path]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latency_ms": []}, "latency_ms must be one value or several different ones"),
+        ({"latency_ms": [0.0, 0.0]}, "several different ones"),
+        ({"latency_ms": [-5.0]}, "latency_ms must lie in"),
+        ({"ensemble_decay": -1.0}, "ensemble_decay must be 0 or more"),
+    ],
+)
+def test_cases_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        _config(**settings)

@@ -146,3 +146,19 @@ def test_board_words_are_seen_by_the_other_side():
 
 def test_a_new_board_is_all_zero():
     assert all(Board()[word] == 0 for word in Word)
+
+
+def test_a_reader_of_every_message_may_fall_behind_by_two():
+    channel = Channel({"number": Field()})
+    for number in range(1, 4):
+        channel.publish(number=number)
+    read = []
+    while (message := channel.read_next()) is not None:
+        read.append(message.number("number"))
+    assert read == [1, 2, 3]
+    for number in range(4, 10):
+        channel.publish(number=number)
+    read = []
+    while (message := channel.read_next()) is not None:
+        read.append(message.number("number"))
+    assert read == [7, 8, 9]

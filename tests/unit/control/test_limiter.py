@@ -127,3 +127,19 @@ def test_a_start_inside_the_margin_only_moves_inwards():
     positions = np.array([limiter.follow(start + 1.0).joints[0] for _ in range(200)])
     assert (positions <= start[0]).all()
     assert positions[-1] == pytest.approx(HIGH[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("dt", [1e-3, 2.5e-4])
+def test_jerk_stays_in_its_limit_however_short_the_period(dt):
+    limiter = JointLimiter(PANDA, dt, MARGIN)
+    limiter.reset(MIDDLE)
+    rng = np.random.default_rng(1)
+    targets = np.repeat(rng.uniform(LOW, HIGH, (40, 7)), 50, axis=0)
+    positions = np.array([MIDDLE, *(limiter.follow(target).joints for target in targets)])
+    velocity = np.diff(positions, axis=0, prepend=MIDDLE[None]) / dt
+    acceleration = np.diff(velocity, axis=0) / dt
+    jerk = np.diff(acceleration, axis=0) / dt
+    assert PANDA.jerk is not None
+    assert (np.abs(acceleration) <= ACCELERATION * (1 + 1e-6)).all()
+    assert (np.abs(jerk) <= np.array(PANDA.jerk) * (1 + 1e-3)).all()
+    assert (np.abs(jerk).max(axis=0) > 0.9 * np.array(PANDA.jerk)).all() or dt > 3e-4

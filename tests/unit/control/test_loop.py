@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from vla.control.board import Word
 from vla.control.limits import PANDA
 from vla.control.log import Mode
+from vla.control.messages import chunk_fields
+from vla.control.safety import AfterPolicyLoss, SafetyConfig
 from vla.control.verify import verify
 
 
@@ -118,9 +120,23 @@ def test_an_answer_to_an_old_snapshot_is_not_carried_out(bench):
 
 def test_a_chunk_of_another_episode_is_ignored(bench):
     bench.tick()
-    bench.links.chunks.publish(episode=7, snapshot=1, steps=1, actions=np.zeros((64, 7)))
+    foreign = {**chunk_fields(bench.snapshot, np.zeros((1, 7))), "episode": 7}
+    bench.links.chunks.publish(**foreign)
     bench.tick(3)
     assert bench.modes == [Mode.START] * 4
+
+
+def test_an_answer_from_before_a_new_scene_of_the_same_number_is_not_carried_out(bench):
+    bench.tick()
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(12)
+    old = bench.snapshot
+    bench.begin_episode(0)  # a policy's side that was started anew counts from 0
+    bench.tick()
+    bench.snapshot = old
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(3)
+    assert bench.modes[-3:] == [Mode.START] * 3
 
 
 def test_the_end_of_an_episode_lets_the_arm_rest_without_counting_a_hold(bench):
@@ -188,6 +204,74 @@ def test_the_arm_is_held_when_the_policy_process_has_ended(bench):
     bench.links.board[Word.POLICY_ALIVE] = 0
     bench.tick(1)
     assert bench.log.holds[-1].check == "policy_ended"
+
+
+def test_a_flood_of_old_chunks_does_not_keep_the_arm_moving(bench):
+    bench.tick()
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(3)
+    old = bench.snapshot
+    for _ in range(40):
+        bench.snapshot = old
+        for _ in range(50):
+            bench.send([delta(dx=0.01)] * 8)
+        bench.tick()
+    rows = bench.log.rows()
+    began = np.diff(rows["consumed"], prepend=0) > 0
+    assert rows["action_age_s"][began].max() <= 0.15 + 1e-9
+    held = int(np.argmax(rows["mode"] == Mode.HOLD))
+    assert (rows["mode"][held:] == Mode.HOLD).all()
+    # at the latest when an action that began just in time has ended
+    assert rows["time_s"][held] - rows["time_s"][1] <= 0.15 + 0.1 + 0.05
+
+
+def test_a_policy_that_was_late_is_refused_until_a_reset_where_it_is_so_configured(make_bench):
+    bench = make_bench(safety=SafetyConfig(after_policy_loss=AfterPolicyLoss.REFUSE))
+    bench.tick()
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(120)
+    assert bench.modes[-1] is Mode.HOLD
+    bench.send([delta(dy=0.01)] * 8)
+    bench.tick(30)
+    assert bench.modes[-1] is Mode.HOLD
+    assert set(bench.log.holds_by_check) == {"policy_late"}
+    bench.links.board[Word.EMERGENCY_RESET] = 1
+    bench.send([delta(dy=0.01)] * 8)
+    bench.tick(3)
+    assert bench.modes[-1] is Mode.MOVE
+
+
+def test_before_its_first_action_a_slow_policy_is_not_refused(make_bench):
+    bench = make_bench(safety=SafetyConfig(after_policy_loss=AfterPolicyLoss.REFUSE))
+    bench.tick(60)
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(3)
+    assert bench.modes[-1] is Mode.MOVE
+
+
+def test_a_trajectory_that_jumps_is_refused_held_and_named(bench, monkeypatch):
+    bench.tick()
+    bench.send([delta(dx=0.02)] * 8)
+    bench.tick(5)
+    trajectory = bench.loop._trajectory
+    monkeypatch.setattr(trajectory, "advance", lambda _: np.full(7, 1e9))
+    bench.tick(1)
+    assert bench.modes[-1] is Mode.HOLD
+    assert bench.log.holds[-1].check == "position"
+    assert "1e+09 rad, was refused" in bench.log.holds[-1].message
+    monkeypatch.undo()
+    bench.tick(60)
+    assert violations(bench).count == 0
+
+
+def test_a_check_that_is_turned_off_in_the_settings_does_not_hold_the_arm(make_bench):
+    bench = make_bench(disabled_checks=["tracking_error"])
+    bench.tick()
+    bench.send([delta(dx=0.01)] * 8)
+    bench.tick(3)
+    bench.arm.offset[1] = 0.2
+    bench.tick(1)
+    assert bench.modes[-1] is Mode.MOVE
 
 
 def test_a_blocked_joint_holds_the_arm_and_names_the_joint(bench):

@@ -15,6 +15,7 @@ class Player:
     def __init__(self, last: int = 10**9, steps: int = 2) -> None:
         self.last, self.steps = last, steps
         self.num_episodes = self.num_observations = 0
+        self.asked: list[Observation] = []
 
     def begin_episode(self):
         self.num_episodes += 1
@@ -29,6 +30,7 @@ class Player:
         return "success" if self.num_observations >= self.last else ""
 
     def act(self, observation) -> ActionChunk:
+        self.asked.append(observation)
         return ActionChunk(actions=np.full((self.steps, 7), 0.01, dtype=np.float32))
 
 
@@ -42,10 +44,17 @@ class Setting:
         self.side = PolicySide(self.player, self.links, FaultConfig(**faults), self.clock)
         self.side.start()
         self.stalls: list[float] = []
+        self.wants_chunk = True
+        self.committed = np.zeros((0, 7), np.float32)
 
     def show(self, episode: int = 0, is_waiting: bool = True) -> None:
         self.links.snapshots.publish(
-            episode=episode, captured_at_s=self.clock.now(), is_waiting=is_waiting
+            episode=episode,
+            captured_at_s=self.clock.now(),
+            is_waiting=is_waiting,
+            wants_chunk=self.wants_chunk,
+            num_committed=len(self.committed),
+            committed=np.pad(self.committed, ((0, 64 - len(self.committed)), (0, 0))),
         )
 
     def ask(self, episode: int = 0, is_waiting: bool = True):
@@ -87,6 +96,20 @@ def test_a_policy_of_chunks_is_asked_while_an_action_is_carried_out():
     setting = Setting(Player(steps=2))
     setting.side.send(setting.ask())
     assert setting.ask(is_waiting=False) is not None
+
+
+def test_a_snapshot_that_wants_no_chunk_is_looked_at_but_not_answered():
+    setting = Setting()
+    setting.wants_chunk = False
+    assert setting.ask() is None
+    assert (setting.player.num_observations, len(setting.player.asked)) == (1, 0)
+
+
+def test_the_policy_is_told_what_is_committed():
+    setting = Setting()
+    setting.committed = np.full((2, 7), 0.03, np.float32)
+    setting.ask()
+    np.testing.assert_array_equal(setting.player.asked[0].committed, setting.committed)
 
 
 def test_the_end_of_an_episode_lets_the_arm_rest_and_publishes_the_next_scene():
@@ -148,3 +171,29 @@ def test_in_lockstep_an_answer_arrives_after_its_latency_and_none_is_begun_befor
         arrived.append(chunk.integer("snapshot") if chunk else 0)
         setting.clock.advance(0.01)
     assert arrived == [0, 0, 0, 0, 1, 0, 0, 0, 5, 0]
+
+
+def _arrivals(latency_s, max_in_flight: int = 1, num_ticks: int = 12) -> list[int]:
+    """The snapshot that the chunk arriving in each tick of 10 ms answers, 0 where none arrives."""
+    setting = Setting()
+    lockstep = Lockstep(setting.side, setting.links, setting.clock, latency_s, max_in_flight)
+    arrived = []
+    for _ in range(num_ticks):
+        setting.show()
+        lockstep.after_tick()
+        chunk = setting.links.chunks.read_new()
+        arrived.append(chunk.integer("snapshot") if chunk else 0)
+        setting.clock.advance(0.01)
+    return arrived
+
+
+def test_latencies_can_be_scripted_by_the_number_of_the_question_and_answers_be_lost():
+    script = [0.02, None, 0.05, 0.02, 0.1]
+    # 1 is answered in two ticks, 3 is lost, 4 takes five ticks, 9 two.
+    assert _arrivals(lambda asked: script[asked]) == [0, 0, 1, 0, 0, 0, 0, 0, 4, 0, 9, 0]
+
+
+def test_with_two_under_way_an_answer_can_overtake_an_older_one():
+    script = [0.05, 0.02, 0.1, 0.1]
+    arrived = [snapshot for snapshot in _arrivals(lambda asked: script[asked], 2) if snapshot]
+    assert arrived[:2] == [2, 1]

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from vla.control.checks import Check
 from vla.control.log import Mode, TickLog
 from vla.control.report import action_facts, deadline_facts, latency_facts, stall_facts
-from vla.control.safety import Check
 
 DT = 0.01
 

@@ -42,7 +42,7 @@ def test_a_step_is_a_velocity_and_an_acceleration_violation_with_joint_and_unit(
     command = still()
     command[5:, 3] += 0.05  # 5 rad/s for one tick
     found = verify(rows(command), PANDA, DT)
-    assert found.count == 3  # one velocity, and acceleration up and down
+    assert found.count == 6  # one velocity, acceleration up and down, and jerk three times
     assert "tick 5: commanded velocity of joint4 is 5.0000 rad/s, limit 2.1750" in found.first
 
 

@@ -1,55 +1,93 @@
 import numpy as np
+import pytest
 
-from vla.evaluation.latency import DelayLine
+from vla.control.schedule import Schedule, SchedulerSettings
+from vla.control.schedulers import make_scheduler
+from vla.evaluation.latency import Timeline
 from vla.types import END_EFFECTOR_DELTA_7D as SPEC
 
-REST = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+NOT_WAITING = [schedule for schedule in Schedule if schedule is not Schedule.SYNCHRONOUS]
 
 
-def _action(dx: float, gripper: float) -> np.ndarray:
-    return np.array([dx, 0, 0, 0, 0, 0, gripper], np.float32)
+def run(
+    schedule: Schedule, latency_ms: float, num_steps: int = 14, execute_steps: int = 0, steps=4
+):
+    """Returns the steps at which a policy of chunks 1, 2, 3, 4 mm was asked, and what was carried out, in mm."""
+    settings = SchedulerSettings(spec=SPEC, execute_steps=execute_steps, gripper_pause=False)
+    timeline = Timeline(make_scheduler(schedule, settings), SPEC, 1e-3 * latency_ms)
+    chunk = np.zeros((steps, 7), np.float32)
+    chunk[:, 0], chunk[:, 6] = 1e-3 * np.arange(1, steps + 1), 1.0
+    asked: list[int] = []
+    carried_out: list[float] = []
+    while len(carried_out) < num_steps:
+        action = timeline.step()
+        if action is None:
+            asked.append(len(carried_out))
+            timeline.answer(chunk)
+        else:
+            carried_out.append(round(1000 * float(action[0]), 3))
+    return asked, carried_out
 
 
-def _through(latency_ms: float, actions: list[np.ndarray]) -> np.ndarray:
-    line = DelayLine(SPEC, latency_ms)
-    line.reset(REST)
-    return np.stack([line.push(action) for action in actions])
+def test_without_latency_the_synchronous_loop_is_the_policy_as_it_is():
+    assert run(Schedule.SYNCHRONOUS, 0, 8) == ([0, 4], [1, 2, 3, 4, 1, 2, 3, 4])
+    assert run(Schedule.SYNCHRONOUS, 0, 4, execute_steps=1) == ([0, 1, 2, 3], [1, 1, 1, 1])
 
 
-def test_without_latency_actions_come_out_as_they_went_in():
-    actions = [_action(0.01 * i, i % 2) for i in range(5)]
-    np.testing.assert_array_equal(_through(0, actions), np.stack(actions))
+@pytest.mark.parametrize("schedule", NOT_WAITING)
+def test_without_latency_the_others_are_asked_before_every_action(schedule):
+    asked, carried_out = run(schedule, 0, 6)
+    assert asked == [0, 1, 2, 3, 4, 5]
+    if schedule is Schedule.ASYNCHRONOUS:
+        assert carried_out == [1] * 6
 
 
-def test_a_whole_number_of_steps_shifts_the_actions_and_rests_until_the_first():
-    actions = [_action(0.01, 0), _action(0.02, 0), _action(0.03, 0)]
-    out = _through(200, actions)  # two steps at 10 Hz
-    np.testing.assert_array_equal(out[:2], np.stack([REST, REST]))
-    np.testing.assert_array_equal(out[2], actions[0])
+def test_the_synchronous_loop_rests_for_as_long_as_the_policy_thinks():
+    asked, carried_out = run(Schedule.SYNCHRONOUS, 200, 12)
+    assert asked == [0, 6]
+    assert carried_out == [0, 0, 1, 2, 3, 4] * 2
 
 
-def test_a_fraction_of_a_step_blends_motion_by_the_time_each_action_is_in_force():
-    out = _through(125, [_action(0.04, 0), _action(0.02, 0), _action(0.0, 0)])
-    np.testing.assert_allclose(out[:, 0], [0.0, 0.75 * 0.04, 0.75 * 0.02 + 0.25 * 0.04], atol=1e-7)
+def test_parts_of_a_step_add_up_to_whole_ones():
+    _, carried_out = run(Schedule.SYNCHRONOUS, 50, 9, execute_steps=2)
+    assert carried_out == [1, 2, 0, 1, 2, 1, 2, 0, 1]
 
 
-def test_the_gripper_is_never_half_open_between_two_actions():
-    short = _through(40, [_action(0, 0), _action(0, 0)])
-    long = _through(60, [_action(0, 0), _action(0, 0)])
-    np.testing.assert_array_equal(short[:, 6], [0, 0])
-    np.testing.assert_array_equal(long[:, 6], [1, 0])
+@pytest.mark.parametrize("schedule", NOT_WAITING)
+def test_the_others_rest_only_before_the_first_answer(schedule):
+    asked, carried_out = run(schedule, 200, 10)
+    assert carried_out[:2] == [0, 0]
+    assert all(step != 0 for step in carried_out[2:])
+    assert asked[:4] == [0, 2, 4, 6]  # as often as a policy that needs two steps can be asked
 
 
-def test_the_sum_of_motion_is_only_delayed_and_never_lost():
-    actions = [_action(0.01 * (i % 3), 1) for i in range(30)] + [_action(0, 1)] * 5
-    np.testing.assert_allclose(
-        _through(330, actions)[:, 0].sum(), sum(a[0] for a in actions), rtol=1e-5
-    )
+def test_of_a_chunk_that_is_two_steps_late_two_actions_are_past():
+    # Asked at 0 (answered at 2: 1 2), at 2 (answered at 4: its first two are past), and so on.
+    _, carried_out = run(Schedule.ASYNCHRONOUS, 200, 8)
+    assert carried_out[2:4] == [1, 2]
+    # Goals: 1 + 2 + 3 = 6 mm from where the arm was when asked; 1 + 2 have been carried out by then.
+    assert carried_out[4:8] == [3, 4, -1, 4]
 
 
-def test_reset_forgets_the_actions_of_the_last_episode():
-    line = DelayLine(SPEC, 100)
-    line.reset(REST)
-    line.push(_action(0.04, 0))
-    line.reset(REST)
-    np.testing.assert_array_equal(line.push(_action(0.02, 0)), REST)
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_a_latency_as_long_as_the_chunk_makes_every_schedule_wait(schedule):
+    _, carried_out = run(schedule, 400, 16)
+    assert carried_out == [0, 0, 0, 0, 1, 2, 3, 4] * 2
+
+
+def test_a_policy_of_single_actions_is_never_asked_in_vain():
+    for schedule in Schedule:
+        asked, carried_out = run(schedule, 100, 6, steps=1)
+        assert asked == [0, 2, 4]
+        assert carried_out == [0, 1] * 3
+
+
+def test_while_the_arm_waits_the_gripper_stays_as_it_was():
+    timeline = Timeline(make_scheduler(Schedule.SYNCHRONOUS, SchedulerSettings()), SPEC, 0.1)
+    grips = []
+    for gripper in (0.0, 1.0):
+        assert timeline.step() is None
+        timeline.answer(np.array([[0, 0, 0, 0, 0, 0, gripper]], np.float32))
+        while (action := timeline.step()) is not None:
+            grips.append(float(action[6]))
+    assert grips == [1, 0, 0, 1, 1]  # open until told otherwise; the last turn takes two: it pauses

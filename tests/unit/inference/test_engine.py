@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vla.inference.engine import ActionEngine
+from vla.inference.readout import Readout
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
 from vla.models.decoder_config import DecoderConfig
@@ -73,10 +74,10 @@ def test_a_token_that_is_no_action_is_never_chosen_however_likely():
     torch.testing.assert_close(after, before)
 
 
-def test_parallel_decoding_takes_the_likeliest_bins_of_one_forward_pass():
+def test_parallel_decoding_can_take_the_likeliest_bins_of_one_forward_pass():
     torch.manual_seed(0)
     model, inputs = Prismatic(PARALLEL), _inputs()
-    bins, probabilities = ActionEngine(model=model).predict(**inputs)
+    bins, probabilities = ActionEngine(model=model, readout=Readout.MODE).predict(**inputs)
     with torch.no_grad():
         expected = model(**inputs).action_logits.softmax(dim=-1).max(dim=-1)
     assert bins.shape == (3, 2, 7)
@@ -100,3 +101,34 @@ def test_sampling_repeats_with_the_same_seed(is_parallel):
 
     assert torch.equal(sample(1), sample(1))
     assert not torch.equal(sample(1), sample(2))
+
+
+@pytest.mark.parametrize("layout", list(ActionLayout))
+def test_committed_steps_come_out_as_they_went_in_and_the_rest_is_decoded_given_them(layout):
+    model, inputs = _one_by_one(layout, PrefixAttention.PREFIX_LM), _inputs()
+    committed = torch.randint(0, 255, (3, 1, 7))
+    bins, probabilities = ActionEngine(model=model).predict(**inputs, committed=committed)
+    assert torch.equal(bins[:, :1], committed)
+    assert torch.equal(probabilities[:, 0], torch.ones(3, 7))
+    with torch.no_grad():
+        logits = model(**inputs, action_bins=bins).action_logits
+    assert torch.equal(bins[:, 1:], logits[:, 1:].argmax(dim=-1))
+
+
+def test_committing_to_what_would_have_come_out_changes_nothing():
+    model, inputs = _one_by_one(ActionLayout.LAST_256, PrefixAttention.CAUSAL), _inputs()
+    free, _ = ActionEngine(model=model).predict(**inputs)
+    forced, _ = ActionEngine(model=model).predict(**inputs, committed=free[:, :1])
+    assert torch.equal(forced, free)
+
+
+def test_parallel_decoding_takes_medians_unless_told_otherwise():
+    torch.manual_seed(0)
+    model, inputs = Prismatic(PARALLEL), _inputs()
+    bins, _ = ActionEngine(model=model).predict(**inputs)
+    with torch.no_grad():
+        probabilities = model(**inputs).action_logits.softmax(dim=-1)
+    below = (probabilities.cumsum(dim=-1) - probabilities).gather(-1, bins[..., None])[..., 0]
+    up_to = probabilities.cumsum(dim=-1).gather(-1, bins[..., None])[..., 0]
+    assert (below < 0.5).all()
+    assert (up_to >= 0.5).all()

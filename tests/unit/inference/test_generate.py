@@ -68,7 +68,7 @@ def _positions(name: str, valid: Tensor) -> Tensor:
 
 
 def _blocks(name: str, valid: Tensor) -> tuple[Tensor, Tensor | None]:
-    if name == "gemma":
+    if name in ("gemma", "gemma2"):
         return prefix_lm_blocks(torch.zeros_like(valid)), None
     if name == "gemma4_31b":
         positions = positions_from_valid(valid)
@@ -91,6 +91,7 @@ def _prefix(name: str, decoder: Decoder, rows: list[Tensor], side: str = "right"
         blocks=blocks,
         near_blocks=near_blocks,
         token_ids=ids,
+        keeps_blocks=name == "gemma2",
     )
 
 
@@ -117,6 +118,7 @@ def _with_token(decoder: Decoder, prefix: Prefix, ids: Tensor) -> Prefix:
         blocks=torch.cat([prefix.blocks, last_block], dim=1),
         near_blocks=grown(prefix.near_blocks, last_block),
         token_ids=grown(prefix.token_ids, ids[:, None]),
+        keeps_blocks=prefix.keeps_blocks,
     )
 
 
@@ -166,7 +168,9 @@ def test_a_generated_token_does_not_see_past_the_window(name):
     decoder = _decoder(name, depth=2, full_layers=[])
     near, far = _prompts()[0], _prompts()[0].clone()
     far[:2] = 1  # 2 layers of window 4 reach back 6 tokens: the last of 9 sees the last 7
-    outcomes = [generate(decoder, _prefix("gemma3", decoder, [ids]), max_tokens=4) for ids in (near, far)]
+    outcomes = [
+        generate(decoder, _prefix("gemma3", decoder, [ids]), max_tokens=4) for ids in (near, far)
+    ]
     assert torch.equal(outcomes[0].probabilities, outcomes[1].probabilities)
     far[2] = 1
     other = generate(decoder, _prefix("gemma3", decoder, [far]), max_tokens=4)
@@ -217,7 +221,12 @@ def test_only_the_allowed_ids_of_each_step_come_out(name, temperature):
     """Action tokens come out of every family, each dimension's from its own rows of the vocabulary."""
     decoder = _decoder(name)
     vocabulary = ActionVocabulary(ActionLayout.LAST_256, VOCABULARY, 1)
-    steps = [torch.arange(50, 55), torch.tensor([3]), None, torch.arange(vocabulary.first_ids[0] - 9, 60)]
+    steps = [
+        torch.arange(50, 55),
+        torch.tensor([3]),
+        None,
+        torch.arange(vocabulary.first_ids[0] - 9, 60),
+    ]
     generated = generate(
         decoder,
         _prefix(name, decoder, _prompts()),
@@ -246,7 +255,8 @@ def test_a_prompt_that_does_not_fit_the_context_is_refused_with_the_numbers():
     decoder = _decoder("llama")
     prefix = _prefix("llama", decoder, _prompts())
     with pytest.raises(
-        ConfigError, match=r"prompt 0 has 9 tokens, pictures included; with max_tokens = 56 that is 65, .* holds 64"
+        ConfigError,
+        match=r"prompt 0 has 9 tokens, pictures included; with max_tokens = 56 that is 65, .* holds 64",
     ):
         generate(decoder, prefix, max_tokens=56)
     assert generate(decoder, prefix, max_tokens=55).tokens.shape == (3, 55)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla.errors import ConfigError
-from vla.inference.sampling import Sampling, choose
+from vla.inference.sampling import Sampling, choose, median
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,3 +76,20 @@ def test_a_tiny_top_p_still_leaves_the_likeliest():
 def test_a_setting_out_of_range_is_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         Sampling(**setting)
+
+
+def test_the_median_goes_with_the_larger_half_where_the_mode_goes_with_the_sharper():
+    # Six in ten of the probability say "down", spread over five bins; four in ten say "up", all in one.
+    probabilities = torch.tensor([0.12, 0.12, 0.12, 0.12, 0.12, 0.0, 0.0, 0.4])
+    logits = probabilities.clamp(min=1e-9).log()[None]
+    assert choose(logits)[0].item() == 7
+    chosen, probability = median(logits)
+    assert chosen.item() == 4
+    assert probability.item() == pytest.approx(0.12, abs=1e-4)
+
+
+def test_the_median_of_a_certain_bin_is_that_bin():
+    for bin_index in (0, 3, 7):
+        logits = torch.full((1, 8), -1e9)
+        logits[0, bin_index] = 0.0
+        assert median(logits)[0].item() == bin_index

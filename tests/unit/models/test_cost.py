@@ -83,7 +83,9 @@ def test_a_decoded_token_costs_what_the_counter_counts(name):
     ids = torch.randint(0, 300, (1, 9))
     with torch.no_grad():
         read(ids[:, :8], 0)
-    for parameter in decoder.parameters():  # a cache is written in place, which no gradient may pass
+    for (
+        parameter
+    ) in decoder.parameters():  # a cache is written in place, which no gradient may pass
         parameter.requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         read(ids[:, 8:], 8)

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from policies.config import Ensemble, PolicyConfig
+from policies.config import PolicyConfig
 from policies.vla_policy import VlaPolicy
 from vla.checkpoints import native
 from vla.checkpoints.contract import Contract
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import CheckpointError, ConfigError, PolicyError
 from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import tiny
+from vla.models.backbones.prismatic_config import ActionDecoding, tiny
 from vla.tokenizers.action_bins import ActionBins
 from vla.tokenizers.prompt import PromptTemplate
 from vla.tokenizers.text import train_text_tokenizer
@@ -24,6 +24,17 @@ CHUNK = 4
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Returns a directory with a small untrained policy."""
+    return _save(tmp_path_factory.mktemp("policy") / "checkpoint", ActionDecoding.PARALLEL)
+
+
+@pytest.fixture(scope="module")
+def token_policy(tmp_path_factory):
+    """Returns a small untrained policy that decodes token by token."""
+    directory = tmp_path_factory.mktemp("policy") / "one_by_one"
+    return VlaPolicy.from_checkpoint(_save(directory, ActionDecoding.AUTOREGRESSIVE))
+
+
+def _save(directory, decoding):
     tokenizer = train_text_tokenizer(["pick up the red cube", "push the blue ball"])
     torch.manual_seed(0)
     config = tiny(
@@ -34,6 +45,15 @@ def checkpoint(tmp_path_factory):
         vision_depth=1,
         chunk_length=CHUNK,
     )
+    if decoding is ActionDecoding.AUTOREGRESSIVE:
+        config = dataclasses.replace(
+            config,
+            action_decoding=decoding,
+            decoder=dataclasses.replace(
+                config.decoder, vocab_size=config.text_vocab_size + 7 * 256
+            ),
+            grounding=False,
+        )
     spec = TABLETOP.action_spec
     rng = np.random.default_rng(0)
     actions = rng.uniform(spec.low, spec.high, (500, 7)).astype(np.float32)
@@ -46,7 +66,6 @@ def checkpoint(tmp_path_factory):
         prompt=PromptTemplate.PLAIN,
         max_text_tokens=24,
     )
-    directory = tmp_path_factory.mktemp("policy") / "checkpoint"
     native.save(directory, Prismatic(config), contract, tokenizer)
     return directory
 
@@ -126,18 +145,40 @@ def test_sampling_belongs_to_the_seed_of_the_episode(checkpoint):
     assert not np.array_equal(draws[0], draws[2])
 
 
-def test_ensembling_gives_one_action_that_remembers_earlier_chunks(checkpoint, policy):
-    ensembled = VlaPolicy.from_checkpoint(checkpoint, PolicyConfig(ensemble=Ensemble.ACT))
-    first, second = _observation(0), _observation(1)
-    plain = [policy.act(first).actions, policy.act(second).actions]
-    np.testing.assert_allclose(ensembled.act(first).actions, plain[0][:1])
-    averaged = ensembled.act(second).actions
-    assert averaged.shape == (1, 7)
-    weight = np.exp(-0.01)
-    expected = (plain[0][1] + weight * plain[1][0]) / (1 + weight)
-    np.testing.assert_allclose(averaged[0], expected, atol=1e-6)
-    ensembled.reset()
-    np.testing.assert_allclose(ensembled.act(second).actions, plain[1][:1])
+def test_a_policy_of_tokens_continues_from_the_committed_actions(token_policy):
+    observation = _observation()
+    free = token_policy.act(observation).actions
+    other = token_policy.act(_observation(3)).actions[
+        :2
+    ]  # what another chunk of the same policy holds
+    told = token_policy.act(dataclasses.replace(observation, committed=other)).actions
+    np.testing.assert_allclose(told[:2], other, atol=1e-6)
+    same = token_policy.act(dataclasses.replace(observation, committed=free[:2])).actions
+    np.testing.assert_allclose(same, free, atol=1e-6)
+
+
+def test_committed_actions_between_two_bins_come_back_as_the_nearer(token_policy):
+    wanted = np.full((1, 7), 0.0123, np.float32)
+    told = token_policy.act(dataclasses.replace(_observation(), committed=wanted)).actions
+    spec = token_policy.action_spec
+    half_bins = np.subtract(spec.high, spec.low) / 255
+    assert (np.abs(told[0] - wanted[0])[:6] <= half_bins[:6]).all()
+
+
+def test_observations_with_and_without_commitments_are_answered_together(token_policy):
+    told = dataclasses.replace(_observation(1), committed=np.zeros((1, 7), np.float32))
+    everything = dataclasses.replace(_observation(2), committed=np.zeros((9, 7), np.float32))
+    observations = [_observation(0), told, everything, dataclasses.replace(told)]
+    together = token_policy.act_batch(observations)
+    for observation, chunk in zip(observations, together, strict=True):
+        np.testing.assert_allclose(token_policy.act(observation).actions, chunk.actions, atol=1e-6)
+    assert together[2].actions.shape == (CHUNK, 7)  # at least the last action is the policy's own
+
+
+def test_a_policy_that_decodes_in_parallel_ignores_what_is_committed(policy):
+    observation = _observation()
+    told = dataclasses.replace(observation, committed=np.zeros((2, 7), np.float32))
+    np.testing.assert_array_equal(policy.act(told).actions, policy.act(observation).actions)
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,7 @@ def model_config(values: Mapping[str, Any]) -> Gemma4Config:
         pool_size=vision.get("pooling_kernel_size", 3),
         image_id=values.get("image_token_id", 258880),
         pad_id=text.get("pad_token_id") or 0,
-        token_budget=values.get(
-            "vision_soft_tokens_per_image", vision.get("num_soft_tokens", 280)
-        ),
+        token_budget=values.get("vision_soft_tokens_per_image", vision.get("num_soft_tokens", 280)),
     )
     default = "vision" if is_unified else None
     if text.get("use_bidirectional_attention", default) is None:

@@ -1,8 +1,8 @@
 """Gemma 3's text model in llama.cpp's layout: settings and weights.
 
-Three things are not as in transformers' layout. The factor of each norm is stored whole, 1 + w. What all Gemma 3 have in
-common is not stored: that every sixth layer is full, and theta of the others. Queries and keys are not permuted (only
-those of Llama are). Source: ggml-org/llama.cpp, convert_hf_to_gguf.py (Gemma3Model) and src/llama-model.cpp
+Two things are not as in transformers' layout: the factor of each norm is stored whole, 1 + w, and what all Gemma 3 have
+in common is not stored (every sixth layer is full; theta of the others). Queries and keys are not permuted, as those of
+Llama are. Source: ggml-org/llama.cpp, convert_hf_to_gguf.py (Gemma3Model) and src/llama-model.cpp
 (LLM_ARCH_GEMMA3).
 """
 
@@ -36,7 +36,9 @@ def decoder_config(settings: Mapping[str, Any], vocab_size: int) -> DecoderConfi
 
     def setting(name: str) -> Any:
         if f"gemma3.{name}" not in settings:
-            raise CheckpointError(f"the file has no gemma3.{name}; make it again from the checkpoint")
+            raise CheckpointError(
+                f"the file has no gemma3.{name}; make it again from the checkpoint"
+            )
         return settings[f"gemma3.{name}"]
 
     scaling = settings.get("gemma3.rope.scaling.type", "none")

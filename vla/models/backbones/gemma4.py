@@ -5,8 +5,8 @@ Sequence, left to right; every picture takes as many image tokens as its shape a
     BOS | words | start of picture | picture 1: image tokens, row after row | end of picture | words | ...
 
 Padding goes on either side. Attention is causal; but in windowed layers of the 31B and the 12B the tokens of a picture
-see each other, as far as the window reaches. (google-deepmind/gemma, and transformers since issue 46711. In 5.23.0 the
-12B's forward still lets them do so in all layers, against its own docstring; `PictureAttention.WHOLE` is that.)
+see each other, as far as the window reaches (google-deepmind/gemma; transformers issue 46711). In 5.23.0 the 12B's
+forward still lets them do so in all layers, against its own docstring: `PictureAttention.WHOLE`.
 
 with encoder    patches of 16 px -> ViT -> average of 3 x 3 -> RMS norm -> linear -> image tokens
 woven           patches of 48 px -> norm, linear, norm, + place, norm -> RMS norm -> linear -> image tokens
@@ -41,10 +41,9 @@ class Gemma4(nn.Module):
         width, tower = config.decoder.width, config.tower
         self.connector = None
         if tower is not None:
-            side, is_standardised = config.pool_size, config.is_standardised
             self.vision = ViT(tower)
             self.connector = AveragePoolConnector(
-                tower.width, width, side=side, is_standardised=is_standardised
+                tower.width, width, side=config.pool_size, is_standardised=config.is_standardised
             )
         else:
             size, patch_width = config.patch_size, config.patch_width
@@ -92,7 +91,7 @@ class Gemma4(nn.Module):
         text_ids = ids.masked_fill(is_image, self.config.pad_id)
         embeddings = self.decoder.embed(text_ids)
         if patches is None or places is None:
-            patches = embeddings.new_zeros(0, 0, self.config.values_per_patch)
+            patches = embeddings.new_zeros(0, 0, 3 * self.config.pixels_per_patch**2)
             places = ids.new_zeros(0, 0, 2)
         return Prefix(
             embeddings=scatter_images(embeddings, is_image, self.image_tokens(patches, places)),
@@ -123,24 +122,22 @@ class Gemma4(nn.Module):
         tokens = self.vision(patches[valid].to(dtype), places[valid])
         return tokens if self.connector is None else self.connector(tokens)
 
-    def _positions(
-        self, is_image: Tensor, valid: Tensor, places: Tensor
-    ) -> Int[Tensor, "batch tokens *axes"]:
+    def _positions(self, is_image: Tensor, valid: Tensor, places: Tensor) -> Tensor:
         start = self.config.spatial_start
         if start is None:
             return positions_from_valid(valid)
         grids = _grids(places) // self.config.patches_per_side
-        grids = nn.functional.pad(grids, (1, 0), value=1)  # a picture has one time step
+        grids = nn.functional.pad(grids, (1, 0), value=1)  # one time step
         return mrope_positions(is_image, grids, valid, start)
 
     def _check(self, patches: Tensor, places: Tensor) -> None:
-        config = self.config
-        if patches.shape[-1] != config.values_per_patch:
+        size, found = self.config.pixels_per_patch, patches.shape[-1]
+        if found != 3 * size**2:
             raise ConfigError(
-                f"a patch has {patches.shape[-1]} values; this model reads {config.values_per_patch}, squares of "
-                f"{config.pixels_per_patch} px in 3 colours; use Gemma4Config.prepare_pictures"
+                f"a patch has {found} values; this model reads {3 * size**2}, squares of {size} px in 3 colours; "
+                "use Gemma4Config.prepare_pictures"
             )
-        grids, side, limit = _grids(places), config.patches_per_side, config.max_grid
+        grids, side, limit = _grids(places), self.config.patches_per_side, self.config.max_grid
         if bool((grids % side).any() or (grids > limit).any()):
             raise ConfigError(
                 f"pictures have rows and columns of patches {grids.tolist()}; this model reads multiples of {side} up "

@@ -28,7 +28,9 @@ class PictureAttention(Enum):
 
     CAUSAL = "causal"  # none: E2B, E4B
     NEAR = "near"  # in windowed layers, those within the window: 31B, 12B
-    WHOLE = "whole"  # in all layers, all of them: Gemma 3, and the 12B as transformers 5.23.0 runs it
+    WHOLE = (
+        "whole"  # in all layers, all of them: Gemma 3, and the 12B as transformers 5.23.0 runs it
+    )
 
 
 @dataclass(kw_only=True)
@@ -66,11 +68,6 @@ class Gemma4Config:
     def pixels_per_patch(self) -> int:
         """Side of a patch."""
         return self.patch_size if self.tower is None else self.tower.patch_size
-
-    @property
-    def values_per_patch(self) -> int:
-        """Numbers of a patch, all colours together."""
-        return 3 * self.pixels_per_patch**2
 
     @property
     def patches_per_side(self) -> int:

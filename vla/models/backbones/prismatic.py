@@ -11,14 +11,17 @@ Padding takes no position and nobody attends to it: a padded row equals the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
-from vla.models.action_heads import GroundingHead, ParallelActionHead, TokenActionHead
+from vla.models.action_heads import (
+    ActionOutput,
+    GroundingHead,
+    ParallelActionHead,
+    TokenActionHead,
+)
 from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
 from vla.models.connectors import FusedMLPProjector, ProprioProjector
 from vla.models.decoder import Decoder
@@ -27,23 +30,6 @@ from vla.models.sequence import insert_after_bos
 from vla.models.vision.fused import FusedTowers
 from vla.nn.masks import attention_mask, sequence_blocks
 from vla.nn.positions import last_valid, positions_from_valid
-
-
-@dataclass(kw_only=True)
-class PrismaticOutput:
-    """What one forward pass says.
-
-    Attributes:
-        action_logits: (batch, steps, dims, 256) over the bins of every action number.
-        token_logits: (batch, steps * dims, vocabulary) over all tokens; AUTOREGRESSIVE only.
-        pointing_logits: (batch, views, image tokens) where the named object is; `grounding` only.
-        target_from_tool_dm: (batch, 3) decimetres to the named object; `grounding` only.
-    """
-
-    action_logits: Tensor
-    token_logits: Tensor | None = None
-    pointing_logits: Tensor | None = None
-    target_from_tool_dm: Tensor | None = None
 
 
 class Prismatic(nn.Module):
@@ -76,7 +62,7 @@ class Prismatic(nn.Module):
         text_valid: Bool[Tensor, "batch text"],
         state: Float[Tensor, "batch state"] | None = None,
         action_bins: Int[Tensor, "batch steps dims"] | None = None,
-    ) -> PrismaticOutput:
+    ) -> ActionOutput:
         """Returns the logits of a whole chunk.
 
         Args:
@@ -100,8 +86,8 @@ class Prismatic(nn.Module):
             read = torch.cat([last_valid(hidden[:, :num_prefix], prefix_valid), read], dim=1)
             tokens = self.action_head(read)
             bins = self.action_head.action_logits(tokens)
-            return PrismaticOutput(action_logits=bins, token_logits=tokens)
-        output = PrismaticOutput(action_logits=self.action_head(read))
+            return ActionOutput(action_logits=bins, token_logits=tokens)
+        output = ActionOutput(action_logits=self.action_head(read))
         if self.grounding_head is not None:
             views = hidden[:, 1 : 1 + images.shape[1] * self.vision.num_patches]
             output.pointing_logits, output.target_from_tool_dm = self.grounding_head(
@@ -128,7 +114,7 @@ class Prismatic(nn.Module):
             return insert_after_bos(text, text_valid, image_tokens)
         if state is None:
             raise ConfigError(f"the model reads {self.config.state_width} state values; pass state")
-        proprio = self.proprio(state).to(image_tokens.dtype)
+        proprio = self.proprio(state.to(self.proprio.fc1.weight.dtype)).to(image_tokens.dtype)
         return insert_after_bos(text, text_valid, image_tokens, proprio)
 
     def may_attend(

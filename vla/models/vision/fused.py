@@ -32,7 +32,8 @@ class FusedTowers(nn.Module):
     ) -> Float[Tensor, "batch patches channels"]:
         """Returns fused patch features of raw pictures; each tower normalises them in its own way."""
         pixels = images.contiguous(memory_format=torch.channels_last).to(torch.float32)
-        return self.encode([_normalised(pixels, config) for config in self.configs])
+        dtype = next(self.parameters()).dtype
+        return self.encode([_normalised(pixels, config).to(dtype) for config in self.configs])
 
     def encode(
         self, pixels: Sequence[Float[Tensor, "batch 3 rows columns"]]
