@@ -160,7 +160,7 @@ def test_a_browser_shows_the_drive_and_says_when_it_has_ended(tmp_path):
     with Browser(tmp_path / "profile") as browser:
         browser.resize(390, 844, 2.0)
         browser.open(found[0])
-        browser.wait_for("document.body.dataset.updates > 10")
+        browser.wait_for("document.body?.dataset.updates > 10")
         browser.wait_for("document.querySelectorAll('#pictures img[data-width]').length == 2")
         shown = browser.evaluate("document.body.innerText")
         for text in (

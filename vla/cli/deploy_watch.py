@@ -82,7 +82,10 @@ class Watcher:
                 last_tick_s = now_s
             if not self._links.board[Word.STOP]:
                 stopped_at_s = now_s
-            elif now_s - max(stopped_at_s, last_tick_s) > _SETTLED_S or now_s - stopped_at_s > _LONGEST_END_S:
+            elif (
+                now_s - max(stopped_at_s, last_tick_s) > _SETTLED_S
+                or now_s - stopped_at_s > _LONGEST_END_S
+            ):
                 return
             time.sleep(_POLL_S)
 

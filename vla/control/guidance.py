@@ -2,7 +2,8 @@
 
 Source: Black, Galliker, Levine, arXiv 2506.07339, section 4 and algorithm 1. A flow turns noise (time 0) into a chunk
 (time 1) by following a velocity. At every step the velocity says where the chunk will end up; the difference from the
-actions already settled, weighted by `soft_mask`, is pulled back through the network (a vector-Jacobian product) and added.
+actions already settled, weighted by `soft_mask`, is pulled back through the network (a vector-Jacobian product) and
+added.
 
 No torch here: the network is a callback that returns its velocity and the pull-back of that velocity.
 

@@ -71,6 +71,7 @@ class ControlLoop:
         self._is_over = False  # the episode has ended on the policy's side
         self._is_finishing = False  # the run has ended; the arm comes to rest
         self._has_acted = False  # in this episode
+        self._can_lose_policy = False  # it has acted in this episode, and since the last reset
         self._refusal: Breach | None = None  # of the newest chunk
         self._episode, self._segment = -1, -1
         self._segment_start = self.safety.limiter.joints
@@ -128,7 +129,7 @@ class ControlLoop:
         self._tool, self._gripper = self._kinematics.pose(state.joints), state.gripper
         self._refusal = None
         self._release()
-        self._is_over = self._has_acted = False
+        self._is_over = self._has_acted = self._can_lose_policy = False
         return True
 
     def tick(self, tick: Tick) -> None:
@@ -176,6 +177,7 @@ class ControlLoop:
             self.safety.emergency_stop("the emergency stop was pressed; it stays until it is reset")
         elif resets > self._answered_resets:
             self.safety.reset_emergency_stop()
+            self._can_lose_policy = False
         self._answered_stops, self._answered_resets = stops, resets
 
     # ---- what to do ------------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class ControlLoop:
 
     def _hold(self, breach: Breach, now_s: float) -> Mode:
         self._log.hold(breach.check, breach.message, now_s)
-        if self._has_acted:
+        if self._can_lose_policy:
             self.safety.lose_policy(breach)
         self._release()
         return Mode.HOLD
@@ -232,6 +234,7 @@ class ControlLoop:
         self._trajectory.begin(limiter.joints, limiter.velocity, joints, following)
         self._goal, self._gripper = goal.position, held(self._gripper, float(actions[-1][6]))
         self._action, self._is_moving, self._has_acted = scheduled, True, True
+        self._can_lose_policy = True
 
     def _release(self) -> None:
         """Lets go of the motion in progress."""

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 _EVERY_S = 1.0
-_SETTLED_SHARE = 0.25  # of the samples, at the beginning, in which caches may still fill
+_SETTLED_SHARE = (
+    0.5  # of the samples, at the beginning, in which allocators and caches may still fill
+)
 
 
 def private_mb(pid: int) -> float | None:

@@ -8,8 +8,8 @@ where the tool was told to be at the observation, and the first action that is n
 the actions carried out meanwhile have led. What exceeds the limits of one action goes into the following ones.
 
 Absolute actions (the gripper) cannot be caught up on in this way: "close" may be past while the lift that relies on it
-is not. When the gripper turns, the arm therefore stands for one action, and the rest of the chunk comes one later. So it
-also does when the chunk itself, whose slots were decoded in parallel, lifts in the moment it closes.
+is not. When the gripper turns, the arm therefore stands for one action, and the rest of the chunk comes one later. So
+it also does when the chunk itself, whose slots were decoded in parallel, lifts in the moment it closes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def continued(
     rows[:index] = begun
     rows[index, relative] += ahead
     rows = _within_limits(rows, index, spec)
-    if last is not None and has_pause:
+    if last is not None and has_pause and len(rows) > 1:  # after a single action comes a new look
         rows = _with_pauses(rows, index, last, spec)
     return rows.astype(np.float32)
 

@@ -324,7 +324,7 @@ def _polyline(line: Series, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _whisker(role: str, x: float, low: float, high: float) -> str:
-    return f'<path class="line {escape(role)} faint" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+    return f'<path class="line {escape(role)}" stroke-opacity="0.5" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
 
 
 def _dot(role: str, x: float, y: float, note: str) -> str:

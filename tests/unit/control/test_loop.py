@@ -236,9 +236,13 @@ def test_a_policy_that_was_late_is_refused_until_a_reset_where_it_is_so_configur
     assert bench.modes[-1] is Mode.HOLD
     assert set(bench.log.holds_by_check) == {"policy_late"}
     bench.links.board[Word.EMERGENCY_RESET] = 1
+    bench.tick(50)  # nothing has come yet: held because it is late, but not refused again
+    assert "held until" not in bench.log.holds[-1].message
     bench.send([delta(dy=0.01)] * 8)
     bench.tick(3)
     assert bench.modes[-1] is Mode.MOVE
+    bench.tick(120)
+    assert "held until" in bench.log.holds[-1].message
 
 
 def test_before_its_first_action_a_slow_policy_is_not_refused(make_bench):

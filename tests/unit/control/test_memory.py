@@ -31,7 +31,7 @@ def watched(sizes: list[float], monkeypatch: pytest.MonkeyPatch) -> dict[str, fl
     return watch.facts()["policy"]
 
 
-def test_growth_is_measured_once_the_first_quarter_is_over(monkeypatch):
+def test_growth_is_measured_once_the_first_half_is_over(monkeypatch):
     facts = watched([50.0, 80.0, *[100.0] * 6], monkeypatch)
     assert facts["growth_mb_per_min"] == pytest.approx(0.0, abs=1e-9)
     assert (facts["start_mb"], facts["settled_mb"], facts["end_mb"]) == (50.0, 100.0, 100.0)

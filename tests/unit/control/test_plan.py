@@ -70,6 +70,11 @@ def test_nothing_pauses_before_the_first_action_of_an_episode_or_when_it_is_turn
     assert len(go_on(chunk, rows([]), last=rows([0.0])[0], has_pause=False)) == 2
 
 
+def test_a_policy_of_single_actions_sees_for_itself_whether_the_gripper_has_turned():
+    chunk = rows([0.01], gripper=[0])
+    assert len(go_on(chunk, rows([]), last=rows([0.0])[0], has_pause=True)) == 1
+
+
 @pytest.mark.parametrize(("weight", "expected"), [(1.0, [0.0, 0.03, 0.01]), (0.0, [0.02] * 3)])
 def test_a_blend_follows_the_heavier_way_and_ends_on_the_new_one(weight, expected):
     old, new = rows([0.0, 0.03]), rows([0.02, 0.02, 0.02])

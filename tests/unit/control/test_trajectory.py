@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.arms import HOME_JOINTS
 from vla.control.limits import PANDA
 from vla.control.rotation import Pose, exp, log
-from vla.control.trajectory import JointTrajectory, goal_of, leashed
+from vla.control.trajectory import JointTrajectory, goal_of, held, leashed
 
 DT, PERIOD = 0.01, 0.1
 START = np.array([0.0, -0.03, 0.0, -2.4, 0.0, 2.4, 0.8])
@@ -109,3 +110,28 @@ def test_before_any_action_the_next_may_begin():
     trajectory.advance(DT)
     assert not trajectory.has_ended
     assert trajectory.advance(0.0) == pytest.approx(START)
+
+
+def test_in_between_the_tool_is_near_the_straight_line_and_the_slerp(make_bench):
+    arm = make_bench().arm.kinematics
+    start = arm.pose(HOME_JOINTS)
+    goal = goal_of(start, [np.array([0.03, 0.02, -0.02, 0.0, 0.0, 0.2])])
+    trajectory = JointTrajectory(PANDA, 0.1)
+    still = np.zeros(7)
+    trajectory.begin(HOME_JOINTS, still, arm.solve(HOME_JOINTS, goal), None)
+    turn = log(goal.rotation @ start.rotation.T)
+    way = goal.position - start.position
+    for _ in range(40):
+        pose = arm.pose(trajectory.advance(0.01))
+        share = float((pose.position - start.position) @ way / (way @ way))
+        assert np.abs(pose.position - (start.position + share * way)).max() < 2e-3
+        slerp = exp(share * turn) @ start.rotation
+        assert np.linalg.norm(log(pose.rotation @ slerp.T)) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("present", "command", "sent"),
+    [(1.0, 0.95, 1.0), (1.0, 0.0, 0.0), (0.0, 0.08, 0.0), (0.4, 0.6, 0.6)],
+)
+def test_the_gripper_keeps_its_command_until_another_clearly_differs(present, command, sent):
+    assert held(present, command) == sent

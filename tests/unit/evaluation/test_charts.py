@@ -127,3 +127,14 @@ def test_a_logarithmic_line_chart_has_a_tick_per_power_of_ten():
     line = charts.Series(label="loss", x=[0, 1, 2], y=[0.02, 2.0, 200.0])
     svg = charts.line_chart([line], x_label="step", y_label="loss", is_log=True)
     assert re.findall(r'text-anchor="end">([\d.]+)<', svg) == ["0.1", "1", "10", "100"]
+
+
+def test_whiskers_stand_on_their_points_and_count_for_the_axis():
+    series = charts.Series(
+        label="a", x=[0, 1], y=[50, 60], low=[40, float("nan")], high=[90, float("nan")], shift=3.0
+    )
+    text = charts.line_chart([series], x_label="x", y_label="y")
+    (whisker,) = re.findall(r'stroke-opacity="0.5" d="M([\d.]+) ([\d.]+)V([\d.]+)"', text)
+    x, low, high = map(float, whisker)
+    assert x == charts.LEFT + 3.0
+    assert charts.TOP <= high < low  # the axis reaches to the whisker's end

@@ -90,4 +90,4 @@ def test_while_the_arm_waits_the_gripper_stays_as_it_was():
         timeline.answer(np.array([[0, 0, 0, 0, 0, 0, gripper]], np.float32))
         while (action := timeline.step()) is not None:
             grips.append(float(action[6]))
-    assert grips == [1, 0, 0, 1, 1]  # open until told otherwise; the last turn takes two: it pauses
+    assert grips == [1, 0, 0, 1]  # open until told otherwise
