@@ -57,6 +57,7 @@ class VlaPolicy:
             lambda instruction: tuple(torch.from_numpy(x) for x in prompt_encoder([instruction]))
         )
         engine.readout = self.config.readout
+        engine.rest_bins = torch.from_numpy(action_statistics.rest_bins(self.action_spec))
         engine.temperature = self.config.temperature
         self.reset(seed=0)
 

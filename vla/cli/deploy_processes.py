@@ -265,10 +265,13 @@ def _watch(
                 links.board[Word.STOP] = 1
         if not links.board[Word.POLICY_ALIVE] and links.scenes.read_new() is not None:
             links.board[Word.POLICY_ALIVE] = 1  # a policy that was started again is ready
-        if policy.has_ended and not error and policy_restarts > 0:
+        is_lost = (
+            policy.has_ended and not error and not links.board[Word.STOP]
+        )  # asked to stop, it ends by itself
+        if is_lost and policy_restarts > 0:
             policy_restarts -= 1
             _start_again(links, policy)
-        elif policy.has_ended and not error and not control.has_ended:
+        elif is_lost and not control.has_ended:
             links.board[Word.POLICY_ALIVE] = 0
             error = policy.why()
             control.process.join(_LINGER_S)

@@ -134,7 +134,9 @@ def _trace_prismatic(inputs: PrismaticInputs) -> list[Step]:
         shape = tuple(inputs.state.shape)
         steps.append(Step(stage="align", what="proprioception", shape=shape, note=note))
     steps += _reason_steps(model, prefix)
-    bins, probabilities = ActionEngine(model=model).predict(*arguments)
+    statistics, spec = inputs.meaning.statistics, inputs.meaning.spec
+    rest = None if statistics is None else torch.from_numpy(statistics.rest_bins(spec))
+    bins, probabilities = ActionEngine(model=model, rest_bins=rest).predict(*arguments)
     if read_once is None:
         tokens = inputs.meaning.tokens(bins).flatten(1)
         steps += _generated_steps(tokens, probabilities.flatten(1), prefix, model)

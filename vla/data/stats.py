@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.errors import DatasetError
+from vla.tokenizers.action_bins import ActionBins
 from vla.types import ActionSpec, FloatArray, StateSpec
 
 # OpenVLA adds this when it normalises and leaves it out when it goes back
@@ -96,6 +97,11 @@ class ActionStatistics:
         return np.where(self.mask, _from_unit(values, self.q01, self.q99), values).astype(
             np.float32
         )
+
+    def rest_bins(self, spec: ActionSpec) -> NDArray[np.int64]:
+        """Returns (width,) the bin of no change where the dimension is relative, -1 where it is absolute."""
+        bins = ActionBins.encode(self.normalize(np.zeros(spec.width)))
+        return np.where(spec.is_relative, bins, -1)
 
     def to_dict(self) -> dict[str, Any]:
         return _to_json(self)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vla.inference.generate import generate
 from vla.inference.readout import Readout
-from vla.inference.sampling import Sampling, choose, median
+from vla.inference.sampling import Sampling, cautious, choose
 from vla.models.action_heads import TokenActionHead
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.sequence import Prefix
@@ -26,12 +26,14 @@ class ActionEngine:
         model: put into eval mode by `predict`; it runs where its weights are.
         temperature: 0 takes the likeliest bin, or what `readout` says.
         readout: of models that decode in parallel; one bin after another the likeliest is taken.
+        rest_bins: of each dimension the bin of no change, -1 where there is none (`ActionStatistics.rest_bins`).
         generator: source of randomness when temperature > 0.
     """
 
     model: Prismatic
     temperature: float = 0.0
-    readout: Readout = Readout.MEDIAN
+    readout: Readout = Readout.CAUTIOUS
+    rest_bins: Int[Tensor, " dims"] | None = None
     generator: torch.Generator | None = None
 
     @torch.inference_mode()
@@ -58,8 +60,8 @@ class ActionEngine:
             prefix = embed_prefix(self.model, images, text_ids, text_valid, state)
             return self._one_by_one(self.model.action_head, prefix, sampling, committed)
         output = self.model(images, text_ids, text_valid, state)
-        if self.temperature == 0 and self.readout is Readout.MEDIAN:
-            return median(output.action_logits)
+        if self.temperature == 0 and self.readout is Readout.CAUTIOUS:
+            return cautious(output.action_logits, self.rest_bins)
         return choose(output.action_logits, sampling, self.generator)
 
     def _one_by_one(

@@ -8,5 +8,7 @@ from enum import Enum
 class Readout(Enum):
     """What a model that decodes a chunk in one pass takes of each number's distribution at temperature 0."""
 
-    MEDIAN = "median"  # the bin in the middle: those of several numbers belong to one plan; see sampling.median
+    CAUTIOUS = (
+        "cautious"  # what most of the probability agrees on; see vla.inference.sampling.cautious
+    )
     MODE = "mode"  # the most probable bin

@@ -36,6 +36,7 @@ class Sampling:
 
 
 GREEDY = Sampling()
+_MIDDLE = 0.3  # share of the probability that `cautious` chooses from
 
 
 def choose(
@@ -62,17 +63,31 @@ def choose(
     return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
 
 
-def median(
-    logits: Float[Tensor, "*batch bins"],
-) -> tuple[Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Returns the bins below and above which less than half of the probability is, and the probability of each.
+def cautious(
+    logits: Float[Tensor, "*batch dims bins"], rest_bins: Int[Tensor, " dims"] | None = None
+) -> tuple[Int[Tensor, "*batch dims"], Float[Tensor, "*batch dims"]]:
+    """Returns, of the bins in the middle 30 % of each distribution, the one nearest to rest, and its probability.
 
-    For entries with an order. Where all numbers of a chunk are read at once, the most probable bins of several need not
-    belong together: of a descent whose end is uncertain by a step, "still going down" is spread over many bins and "up
-    again" is a single one, so that the mode lifts an arm that has not closed its hand. Medians turn together.
+    Where all numbers of a chunk are read at once, the most probable bins of several need not belong together. When the
+    end of a descent is uncertain by a step, "still going down" is spread over many bins and "up again" is a single one:
+    the mode lifts an arm that has not closed its hand. What most of the probability agrees on does not, and where it
+    is divided the smaller motion is the one that can be corrected by the next look.
+
+    Args:
+        logits: over bins that are in the order of what they mean.
+        rest_bins: of each dimension the bin that changes nothing, or -1 where there is none: there the median counts,
+            as it does everywhere when None is given.
     """
     probabilities = logits.float().softmax(dim=-1)
-    chosen = (probabilities.cumsum(dim=-1) < 0.5).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    below = probabilities.cumsum(dim=-1)
+    low, middle, high = (
+        (below < share).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+        for share in (0.5 - _MIDDLE / 2, 0.5, 0.5 + _MIDDLE / 2)
+    )
+    chosen = middle
+    if rest_bins is not None:
+        rest = rest_bins.to(logits.device)
+        chosen = torch.where(rest < 0, middle, torch.clamp(rest, min=low, max=high))
     return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
 
 

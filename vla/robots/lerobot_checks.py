@@ -22,7 +22,7 @@ from vla.robots.units import JointUnits, find_units
 
 logger = logging.getLogger(__name__)
 
-_RETRIES = 3
+_RETRIES = 5
 _ATTEMPTS = 8  # LeRobot's own start repeats nothing: one damaged packet of two hundred ends it
 _COUNTS_PER_TURN = 4096
 _LATE_S = 0.03  # a reply that was not waited for is here by then

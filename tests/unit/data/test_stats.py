@@ -141,3 +141,16 @@ def test_a_value_that_is_not_finite_is_named():
 def test_a_wrong_width_names_the_dimensions():
     with pytest.raises(DatasetError, match=r"gripper.*got \(20, 6\)"):
         ActionStatistics.from_array(_actions(20)[:, :6], SPEC)
+
+
+def test_rest_is_the_bin_of_no_change_and_absolute_dimensions_have_none():
+    rng = np.random.default_rng(0)
+    spec = END_EFFECTOR_DELTA_7D
+    actions = rng.uniform(spec.low, spec.high, (500, 7)).astype(np.float32)
+    actions[:, 0] += 0.01  # centred elsewhere, so that the middle bin is not rest
+    statistics = ActionStatistics.from_array(actions, spec)
+    rest = statistics.rest_bins(spec)
+    assert rest[6] == -1
+    assert rest[0] < rest[1]
+    moved = statistics.unnormalize(ActionBins.decode(np.maximum(rest, 0)))
+    assert (np.abs(moved[:6]) <= (statistics.q99 - statistics.q01)[:6] / 255).all()

@@ -122,7 +122,7 @@ def test_committing_to_what_would_have_come_out_changes_nothing():
     assert torch.equal(forced, free)
 
 
-def test_parallel_decoding_takes_medians_unless_told_otherwise():
+def test_parallel_decoding_takes_medians_where_no_rest_is_known():
     torch.manual_seed(0)
     model, inputs = Prismatic(PARALLEL), _inputs()
     bins, _ = ActionEngine(model=model).predict(**inputs)

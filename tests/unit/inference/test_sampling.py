@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla.errors import ConfigError
-from vla.inference.sampling import Sampling, choose, median
+from vla.inference.sampling import Sampling, cautious, choose
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,18 +78,25 @@ def test_a_setting_out_of_range_is_refused(setting, message):
         Sampling(**setting)
 
 
-def test_the_median_goes_with_the_larger_half_where_the_mode_goes_with_the_sharper():
-    # Six in ten of the probability say "down", spread over five bins; four in ten say "up", all in one.
-    probabilities = torch.tensor([0.12, 0.12, 0.12, 0.12, 0.12, 0.0, 0.0, 0.4])
-    logits = probabilities.clamp(min=1e-9).log()[None]
-    assert choose(logits)[0].item() == 7
-    chosen, probability = median(logits)
+# Six in ten of the probability say "down", spread over five bins; four in ten say "up", all in one.
+DIVIDED = torch.tensor([0.12, 0.12, 0.12, 0.12, 0.12, 0.0, 0.0, 0.4]).clamp(min=1e-9).log()[None]
+
+
+def test_caution_goes_with_the_larger_part_where_the_mode_goes_with_the_sharper():
+    assert choose(DIVIDED)[0].item() == 7
+    chosen, probability = cautious(DIVIDED)  # without a rest: the median
     assert chosen.item() == 4
     assert probability.item() == pytest.approx(0.12, abs=1e-4)
 
 
-def test_the_median_of_a_certain_bin_is_that_bin():
+@pytest.mark.parametrize(("rest", "chosen"), [(0, 2), (3, 3), (4, 4), (7, 7), (-1, 4)])
+def test_of_the_middle_of_the_probability_the_bin_nearest_to_rest_is_taken(rest, chosen):
+    # The middle 30 %, from 0.35 to 0.65, begins in bin 2 and ends in bin 7.
+    assert cautious(DIVIDED, torch.tensor([rest]))[0].item() == chosen
+
+
+def test_a_certain_bin_is_taken_whatever_rest_is():
     for bin_index in (0, 3, 7):
         logits = torch.full((1, 8), -1e9)
         logits[0, bin_index] = 0.0
-        assert median(logits)[0].item() == bin_index
+        assert cautious(logits, torch.tensor([5]))[0].item() == bin_index
