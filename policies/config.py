@@ -31,8 +31,9 @@ class PolicyConfig:
     # waits for the policy, and whatever is due until a newer chunk arrives in a deployment, which does not
     execute_steps: int | None = None
     temperature: float = 0.0  # of the sampling over action bins; 0 = no sampling
-    # what temperature 0 takes of a chunk that is decoded at once: what most of the probability agrees on, or the mode
-    readout: Readout = Readout.CAUTIOUS
+    # what temperature 0 takes of a chunk that is decoded at once: the likeliest bin, or what most of the probability
+    # agrees on, which is better where actions are carried out late and worse where the words are new
+    readout: Readout = Readout.MODE
     device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one
     url: str = ""  # ws://HOST:PORT or wss://HOST:PORT of a `vla serve` (kind=remote)
     token_env: str = "VLA_SERVE_TOKEN"  # environment variable with the server's token (kind=remote)

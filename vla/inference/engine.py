@@ -32,7 +32,7 @@ class ActionEngine:
 
     model: Prismatic
     temperature: float = 0.0
-    readout: Readout = Readout.CAUTIOUS
+    readout: Readout = Readout.MODE
     rest_bins: Int[Tensor, " dims"] | None = None
     generator: torch.Generator | None = None
 

@@ -34,8 +34,8 @@ def test_env_choices_are_the_tasks():
 def test_policy_may_be_the_path_of_a_checkpoint(tmp_path):
     directory = tmp_path / "it's a run, with = and spaces"
     directory.mkdir()
-    cfg = compose(f"policy={directory}", "policy.readout=mode")
-    assert cfg.policy == PolicyConfig(path=str(directory), readout=Readout.MODE)
+    cfg = compose(f"policy={directory}", "policy.readout=cautious")
+    assert cfg.policy == PolicyConfig(path=str(directory), readout=Readout.CAUTIOUS)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_token_that_is_no_action_is_never_chosen_however_likely():
 def test_parallel_decoding_can_take_the_likeliest_bins_of_one_forward_pass():
     torch.manual_seed(0)
     model, inputs = Prismatic(PARALLEL), _inputs()
-    bins, probabilities = ActionEngine(model=model, readout=Readout.MODE).predict(**inputs)
+    bins, probabilities = ActionEngine(model=model).predict(**inputs)
     with torch.no_grad():
         expected = model(**inputs).action_logits.softmax(dim=-1).max(dim=-1)
     assert bins.shape == (3, 2, 7)
@@ -122,10 +122,10 @@ def test_committing_to_what_would_have_come_out_changes_nothing():
     assert torch.equal(forced, free)
 
 
-def test_parallel_decoding_takes_medians_where_no_rest_is_known():
+def test_cautious_parallel_decoding_takes_medians_where_no_rest_is_known():
     torch.manual_seed(0)
     model, inputs = Prismatic(PARALLEL), _inputs()
-    bins, _ = ActionEngine(model=model).predict(**inputs)
+    bins, _ = ActionEngine(model=model, readout=Readout.CAUTIOUS).predict(**inputs)
     with torch.no_grad():
         probabilities = model(**inputs).action_logits.softmax(dim=-1)
     below = (probabilities.cumsum(dim=-1) - probabilities).gather(-1, bins[..., None])[..., 0]
