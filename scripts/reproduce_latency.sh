@@ -12,7 +12,7 @@ vla collect env=push episodes=1200 seed=0 root="$work/push_data" run_directory="
 vla train init_from=tiny "data.roots=['$work/push_data']" resume=true training.steps=2500 training.batch_size=64 \
   training.num_threads=1 training.optim.learning_rate=4e-4 training.optim.warmup_steps=30 \
   training.validate_every=500 data.validation_fraction=0.03 run_directory="$work/train"
-sweep=(episodes="${2:-100}" seed=1000000 latency_ms=0,50,100,200,400 batch_size=10 policy.readout=cautious
+sweep=(episodes="${2:-100}" seed=1000000 latency_ms=0,50,100,200,400 batch_size=10
   scheduler=synchronous,asynchronous,temporal_ensemble,real_time_chunking)
-vla eval policy=tiny env=pick_cube "${sweep[@]}" run_directory="$work/pick_cube"
+vla eval policy=tiny policy.readout=cautious env=pick_cube "${sweep[@]}" run_directory="$work/pick_cube"
 vla eval policy="$work/train" env=push "${sweep[@]}" beside="['$work/pick_cube']" run_directory="$work/push"
