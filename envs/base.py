@@ -15,7 +15,7 @@ from envs.config import EnvConfig
 from envs.controller import ToolController
 from envs.instructions import MAX_INSTRUCTION_LENGTH, PHRASINGS, SPLITS
 from envs.kinematics import ArmKinematics
-from envs.labels import Grounding, ground
+from envs.labels.grounding import Grounding, ground
 from envs.randomize import STRENGTHS, Looks, draw_start_pose
 from envs.rotations import to_rpy
 from envs.scene import Scene

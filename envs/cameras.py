@@ -1,9 +1,10 @@
-"""The two cameras: where they stand, and the pictures they take."""
+"""The two cameras of the arm, free ones for other purposes, and the pictures they take."""
 
 from __future__ import annotations
 
 import atexit
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -62,32 +63,131 @@ def camera_xml(name: str) -> str:
     return f'<camera name="{name}" pos="{position}" xyaxes="{x_and_y}" fovy="{placement.field_of_view_deg}"/>'
 
 
-class Pictures:
-    """Takes pictures of one simulation. The renderer is made on first use and freed by `close` or at exit."""
+@dataclass(frozen=True, kw_only=True)
+class Viewpoint:
+    """Where a picture was taken from.
 
-    def __init__(self, model: mujoco.MjModel, image_size: int) -> None:
+    Attributes:
+        position: (3,) m.
+        rotation: (3, 3) world_from_camera; x right, y up, z backwards as in OpenGL.
+        field_of_view_deg: vertical opening.
+        aspect: width of the picture by its height.
+    """
+
+    position: Vector
+    rotation: Matrix
+    field_of_view_deg: float
+    aspect: float = 1.0
+
+    def project(self, points: NDArray[np.float64]) -> tuple[Matrix, Vector]:
+        """Returns (N, 2) picture shares (u, v), (0, 0) the top left, and (N,) m depth, of `points` (N, 3).
+
+        Shares of points that are not in front of the camera (depth not above 0) mean nothing.
+        """
+        in_camera = (points - self.position) @ self.rotation
+        depth = -in_camera[:, 2]
+        half = np.maximum(depth, 1e-4) * np.tan(0.5 * np.deg2rad(self.field_of_view_deg))
+        u = 0.5 + 0.5 * in_camera[:, 0] / (half * self.aspect)
+        return np.stack([u, 0.5 - 0.5 * in_camera[:, 1] / half], axis=1), depth
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeCamera:
+    """A camera that no body carries: it circles a point; angles as in MuJoCo (azimuth 180: from +x towards the arm)."""
+
+    target_m: tuple[float, float, float]
+    distance_m: float
+    azimuth_deg: float
+    elevation_deg: float  # negative: from above
+    field_of_view_deg: float
+
+    def viewpoint(self, aspect: float) -> Viewpoint:
+        azimuth, elevation = np.deg2rad(self.azimuth_deg), np.deg2rad(self.elevation_deg)
+        forward = np.array(
+            [
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ]
+        )
+        right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
+        return Viewpoint(
+            position=np.asarray(self.target_m) - self.distance_m * forward,
+            rotation=np.stack([right, np.cross(right, forward), -forward], axis=1),
+            field_of_view_deg=self.field_of_view_deg,
+            aspect=aspect,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A flat dot drawn into a picture, not part of the model: centre (3,) m, facing along z of `rotation`."""
+
+    position: Vector
+    rotation: Matrix
+    radius_m: float
+    rgb: tuple[float, float, float]
+
+
+class Pictures:
+    """Takes pictures of one simulation. The renderer is made on first use and freed by `close` or at exit.
+
+    Args:
+        height: rows of a picture.
+        width: columns; as many as rows when None.
+    """
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int | None = None) -> None:
         self._model = model
-        self._image_size = image_size
+        self._size = (height, height if width is None else width)
         self._renderer: _Renderer | None = None
         self._finalizer: weakref.finalize | None = None
 
-    def color(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """Returns (image_size, image_size, 3) uint8 RGB, row 0 at the top."""
+    def color(
+        self, data: mujoco.MjData, camera: str | FreeCamera, marks: Sequence[Mark] = ()
+    ) -> NDArray[np.uint8]:
+        """Returns (height, width, 3) uint8 RGB, row 0 at the top."""
         renderer = self._ready()
-        renderer.update_scene(data, camera=camera)
+        self._look(renderer, data, camera)
+        for mark in marks:
+            _draw_mark(renderer.scene, mark)
         return renderer.render()
 
-    def geom_ids(self, data: mujoco.MjData, camera: str) -> NDArray[np.int32]:
-        """Returns (image_size, image_size) int32 with the geom seen at each pixel, -1 where there is none."""
+    def geom_ids(self, data: mujoco.MjData, camera: str | FreeCamera) -> NDArray[np.int32]:
+        """Returns (height, width) int32 with the geom seen at each pixel, -1 where there is none."""
         renderer = self._ready()
         renderer.enable_segmentation_rendering()
         try:
-            renderer.update_scene(data, camera=camera)
+            self._look(renderer, data, camera)
             pixels = renderer.render()
         finally:
             renderer.disable_segmentation_rendering()
         is_geom = pixels[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)
         return np.where(is_geom, pixels[..., 0], -1).astype(np.int32)
+
+    def viewpoint(self, data: mujoco.MjData, camera: str | FreeCamera) -> Viewpoint:
+        """Returns where a picture of `camera` is taken from."""
+        aspect = self._size[1] / self._size[0]
+        if isinstance(camera, FreeCamera):
+            return camera.viewpoint(aspect)
+        number = self._model.camera(camera).id
+        return Viewpoint(
+            position=data.cam_xpos[number].copy(),
+            rotation=data.cam_xmat[number].reshape(3, 3).copy(),
+            field_of_view_deg=float(self._model.cam_fovy[number]),
+            aspect=aspect,
+        )
+
+    def _look(self, renderer: _Renderer, data: mujoco.MjData, camera: str | FreeCamera) -> None:
+        if isinstance(camera, str):
+            renderer.update_scene(data, camera=camera)
+            return
+        placed = mujoco.MjvCamera()
+        placed.lookat[:] = camera.target_m
+        placed.distance = camera.distance_m
+        placed.azimuth, placed.elevation = camera.azimuth_deg, camera.elevation_deg
+        self._model.vis.global_.fovy = camera.field_of_view_deg  # of free cameras alone
+        renderer.update_scene(data, camera=placed)
 
     def close(self) -> None:
         """Frees the renderer; a later picture makes a new one."""
@@ -98,7 +198,7 @@ class Pictures:
 
     def _ready(self) -> _Renderer:
         if self._renderer is None:
-            renderer = _make_renderer(self._model, self._image_size)
+            renderer = _make_renderer(self._model, *self._size)
             # At interpreter exit MuJoCo's EGL display may go before weakref's own finalizers run, and then
             # every context left complains; a hook registered after MuJoCo's runs before it.
             self._finalizer = weakref.finalize(self, renderer.close)
@@ -113,16 +213,32 @@ class _Renderer(mujoco.Renderer):
     _mjr_context = None
 
 
-def _make_renderer(model: mujoco.MjModel, image_size: int) -> _Renderer:
+def _make_renderer(model: mujoco.MjModel, height: int, width: int) -> _Renderer:
     buffer = model.vis.global_  # read when a renderer is made: each gets the size it needs
-    buffer.offwidth, buffer.offheight = image_size, image_size
+    buffer.offwidth, buffer.offheight = width, height
     try:
-        return _Renderer(model, height=image_size, width=image_size)
+        return _Renderer(model, height=height, width=width)
     except Exception as error:
         raise ConfigError(
             f"no off-screen renderer ({type(error).__name__}: {error}); on Debian or Ubuntu run "
             "`apt-get install -y libegl1 libgl1-mesa-dri` and set MUJOCO_GL=egl"
         ) from error
+
+
+def _draw_mark(scene: mujoco.MjvScene, mark: Mark) -> None:
+    geom = scene.geoms[scene.ngeom]
+    size = np.array([mark.radius_m, 0.0001, 0.0])  # radius, half length
+    rgba = np.array([*mark.rgb, 1.0], dtype=np.float32)
+    mujoco.mjv_initGeom(
+        geom,
+        int(mujoco.mjtGeom.mjGEOM_CYLINDER),
+        size,
+        mark.position,
+        mark.rotation.ravel(),
+        rgba,
+    )
+    geom.specular = 0.0
+    scene.ngeom += 1
 
 
 def project(

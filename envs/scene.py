@@ -101,6 +101,33 @@ class Scene:
         self.model.body_quat[body] = (math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2))
         self.model.geom_rgba[self._fixture_geoms[name], 3] = self._fixture_alpha[name]
 
+    def place_object(self, slot: int, position: Vector, yaw: float) -> None:
+        """Puts an object's centre at `position` (3,) m, upright, for a picture; nothing holds it there."""
+        start = self._object_qpos[slot]
+        self.data.qpos[start : start + 3] = position
+        self.data.qpos[start + 3 : start + 7] = (math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2))
+
+    def object_place(self, slot: int) -> Vector:
+        """Returns (4,) where an object was last put: x, y, z in m and its turn about the vertical in rad."""
+        start = self._object_qpos[slot]
+        pose = self.data.qpos[start : start + 7]
+        return np.array([*pose[:3], 2.0 * math.atan2(pose[6], pose[3])])
+
+    def resize_object(self, slot: int, half_sizes_m: Vector) -> None:
+        """Makes the box in `slot` a box of other half sizes (3,) m, for a picture; its mass stays."""
+        geom = self._object_geoms[slot]
+        self.model.geom_size[geom] = half_sizes_m
+        self.model.geom_aabb[geom, 3:] = half_sizes_m
+        self.model.geom_rbound[geom] = float(np.linalg.norm(half_sizes_m))
+
+    def open_gripper(self, width_m: float) -> None:
+        """Puts the finger pads `width_m` apart."""
+        self.data.qpos[self._finger_qpos] = 0.5 * width_m
+
+    def open_drawer(self, opening_m: float) -> None:
+        """Puts the drawer `opening_m` out of its cabinet."""
+        self.data.qpos[self._drawer_qpos] = opening_m
+
     def settle(self) -> None:
         """Computes everything that follows from the arranged positions."""
         mujoco.mj_forward(self.model, self.data)
@@ -186,6 +213,10 @@ class Scene:
         for number, name in enumerate(sorted(self.fixtures)):
             index[self._fixture_geoms[name]] = 1 + len(self.objects) + number
         return index
+
+    def geoms_of_body(self, name: str) -> NDArray[np.int64]:
+        """Returns the MuJoCo geom ids of a body and of all bodies that hang on it."""
+        return _geoms_below(self.model, self.model.body(name).id)
 
     def object_geom(self, slot: int) -> int:
         """Returns the MuJoCo geom id of the object."""

@@ -32,8 +32,9 @@ class PolicyConfig:
     execute_steps: int | None = None
     temperature: float = 0.0  # of the sampling over action bins; 0 = no sampling
     # what temperature 0 takes of a chunk that is decoded at once: the likeliest bin, or what most of the probability
-    # agrees on, which is better where actions are carried out late and worse where the words are new
+    # agrees on (median, cautious), which is better where actions are carried out late and worse where words are new
     readout: Readout = Readout.MODE
+    flow_steps: int = 10  # from noise to actions, of policies with a flow head
     device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one
     url: str = ""  # ws://HOST:PORT or wss://HOST:PORT of a `vla serve` (kind=remote)
     token_env: str = "VLA_SERVE_TOKEN"  # environment variable with the server's token (kind=remote)
@@ -46,6 +47,8 @@ class PolicyConfig:
             raise ConfigError(
                 f"policy.execute_steps must be 0 (whole chunk) or more; got {self.execute_steps}"
             )
+        if self.flow_steps < 1:
+            raise ConfigError(f"policy.flow_steps must be at least 1; got {self.flow_steps}")
         if self.temperature < 0:
             raise ConfigError(
                 f"policy.temperature must be 0 (no sampling) or more; got {self.temperature}"

@@ -9,19 +9,18 @@ from typing import Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from policies.config import PolicyConfig
 from vla.checkpoints import native
+from vla.control.guidance import guided_chunk
 from vla.data.frames_cache import resized
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import PolicyError
 from vla.inference.engine import ActionEngine
-from vla.models.backbones.prismatic_config import ActionDecoding
+from vla.models.action_config import ActionDecoding
 from vla.nn.device import find_device
-from vla.tokenizers.action_bins import ActionBins
-from vla.tokenizers.prompt import PromptEncoder
+from vla.tokenizers.prompt_action import InstructionPrompts
 from vla.types import ActionChunk, Embodiment, FloatArray, ImageArray, Observation
 
 
@@ -29,7 +28,7 @@ class VlaPolicy:
     """Predicts the whole chunk that the model was trained for at every call.
 
     How chunks are carried out is the caller's business (`vla.control.schedule`). A policy that decodes token by token
-    continues from the actions that the observation says are committed; one that decodes in parallel cannot.
+    continues from the actions that the observation says are committed, a flow is guided to; others ignore them.
 
     Attributes:
         embodiment: cameras, proprioception and actions that the model was trained with.
@@ -39,17 +38,18 @@ class VlaPolicy:
     def __init__(
         self,
         engine: ActionEngine,
-        prompt_encoder: PromptEncoder,
+        prompt_encoder: InstructionPrompts,
         action_statistics: ActionStatistics,
         state_statistics: StateStatistics,
         embodiment: Embodiment,
+        image_size: int,
         config: PolicyConfig | None = None,
     ) -> None:
         self.config = config or PolicyConfig()
         self.embodiment = embodiment
         self.action_spec = embodiment.action_spec
         self.camera_names = embodiment.camera_names
-        self.image_size = engine.model.config.image_size
+        self.image_size = image_size
         self.chunk_length = engine.model.config.chunk_length
         self._engine = engine
         self._action_statistics, self._state_statistics = action_statistics, state_statistics
@@ -59,6 +59,7 @@ class VlaPolicy:
         engine.readout = self.config.readout
         engine.rest_bins = torch.from_numpy(action_statistics.rest_bins(self.action_spec))
         engine.temperature = self.config.temperature
+        engine.flow_steps, engine.guide = self.config.flow_steps, guided_chunk
         self.reset(seed=0)
 
     @classmethod
@@ -72,13 +73,14 @@ class VlaPolicy:
         config = config or PolicyConfig(path=str(path))
         device = find_device(config.device)
         loaded = native.load(Path(path))
-        contract = loaded.contract
+        contract, prompts = loaded.contract, loaded.prompt_encoder
         return cls(
-            ActionEngine(model=loaded.model.to(device)),
-            loaded.prompt_encoder,
+            ActionEngine(model=loaded.model.to(device), fast=contract.fast, end_id=prompts.end_id),
+            prompts,
             contract.action_statistics,
             contract.state_statistics,
             contract.embodiment,
+            contract.image_size,
             config,
         )
 
@@ -113,39 +115,42 @@ class VlaPolicy:
         images = np.stack([self._pictures(observation) for observation in observations])
         states = np.stack([self._state(observation) for observation in observations])
         prompts = [self._encode(observation.instruction) for observation in observations]
-        bins, probabilities = self._engine.predict(
+        normalized, probabilities = self._engine.chunk(
             torch.from_numpy(images),
             torch.cat([ids for ids, _ in prompts]),
             torch.cat([valid for _, valid in prompts]),
             torch.from_numpy(states) if self._engine.model.config.state_width else None,
-            self._committed_bins(observations, num_committed) if num_committed else None,
+            self._committed(observations, num_committed) if num_committed else None,
         )
-        actions = self._physical(bins.cpu().numpy())
-        chosen = probabilities.cpu().numpy()
+        actions = self._physical(normalized.cpu().numpy())
+        chosen = None if probabilities is None else probabilities.cpu().numpy()
         return [
             ActionChunk(
                 actions=actions[row],
                 captured_at_s=observation.captured_at_s,
-                probabilities=chosen[row],
+                probabilities=None if chosen is None else chosen[row],
             )
             for row, observation in enumerate(observations)
         ]
 
     def _num_committed(self, observation: Observation) -> int:
         """Returns how many committed actions the model is to continue from; one slot at least stays open."""
-        is_told = self._engine.model.config.action_decoding is ActionDecoding.AUTOREGRESSIVE
+        is_told = self._engine.model.config.decoding in (
+            ActionDecoding.AUTOREGRESSIVE,
+            ActionDecoding.FLOW,
+        )
         if not is_told or observation.committed is None:
             return 0
         return min(len(observation.committed), self.chunk_length - 1)
 
-    def _committed_bins(self, observations: Sequence[Observation], count: int) -> torch.Tensor:
-        """Returns (observations, count, width) the bins nearest to the first `count` committed actions."""
+    def _committed(self, observations: Sequence[Observation], count: int) -> torch.Tensor:
+        """Returns (observations, count, width) the first `count` committed actions, normalised."""
         actions = np.stack([cast(FloatArray, known.committed)[:count] for known in observations])
-        return torch.from_numpy(ActionBins.encode(self._action_statistics.normalize(actions)))
+        return torch.from_numpy(self._action_statistics.normalize(actions))
 
-    def _physical(self, bins: NDArray[np.int64]) -> FloatArray:
+    def _physical(self, normalized: FloatArray) -> FloatArray:
         """Returns actions (..., width) in the units of the ActionSpec and within its limits."""
-        return self.action_spec.clip(self._action_statistics.unnormalize(ActionBins.decode(bins)))
+        return self.action_spec.clip(self._action_statistics.unnormalize(normalized))
 
     def _pictures(self, observation: Observation) -> ImageArray:
         """Returns (views, 3, image_size, image_size) in the order of training."""

@@ -2,7 +2,7 @@
 
     python scripts/ship_policy.py WORK_FOLDER DESTINATION
 
-WORK_FOLDER is what scripts/reproduce_tiny.sh fills: pick_cube/ collect/ train/ eval*/. Lines of a file
+WORK_FOLDER is what scripts/reproduce_tiny.sh fills: collect_TASK/ train/ eval_TASK_VARIANT/. Lines of a file
 notes.txt there, saying where the run departed from the recipe, go into the manifest.
 """
 
@@ -47,7 +47,7 @@ def main(work: Path, destination: Path) -> None:
 
 def describe(work: Path) -> dict[str, Any]:
     """Returns recipe, seeds, steps, hardware, time, training curve and evaluations."""
-    collect, train = (_summary(work / name) for name in ("collect", "train"))
+    train = _summary(work / "train")
     rows = read_jsonl(work / "train" / "metrics.jsonl")
     curve = [
         {
@@ -62,8 +62,14 @@ def describe(work: Path) -> dict[str, Any]:
     return {
         "recipe": "scripts/reproduce_tiny.sh",
         "notes": _lines(work / "notes.txt"),
-        "data": {key: collect[key] for key in ("episodes", "frames", "rejected") if key in collect},
-        "data_seeds": "scenes from seed 0, two instructions each; seeds from 1000000 are held out",
+        "data": {
+            folder.name.removeprefix("collect_"): {
+                key: summary[key] for key in ("episodes", "frames", "rejected") if key in summary
+            }
+            for folder in sorted(work.glob("collect_*"))
+            for summary in [_summary(folder)]
+        },
+        "data_seeds": "below 1000000; from there on all are held out",
         "training": {k: train[k] for k in ("step", "samples", "seconds", "cpu_seconds", "metrics")},
         "hardware": {"processor": _processor(), "machine": platform.machine()},
         "validation_curve": curve,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.cli.backbones import backbone_config
+from vla.cli.backbones import FAMILY_NAMES, backbone_config
 from vla.cli.describe_backbones import describe_backbone
 from vla.cli.describe_stages import STAGE_NAMES, STAGES, Training
 from vla.models.vision.resize_rules import GEMMA4_TOKEN_BUDGETS, qwen2_vl_size
@@ -112,7 +112,7 @@ def test_every_released_backbone_is_in_the_table_of_costs():
 def test_the_costs_on_the_page_are_those_that_describe_prints(name):
     described = describe_backbone(name)
     vision = described["parts"]["vision"]
-    connector = described["parts"].get("connector", described["parts"].get("projector"))
+    connector = described["parts"]["connector"]
     picture, costs, decoder = described["pictures"][1], described["costs"], described["decoder"]
     assert picture["given"] == [480, 640]
     assert COSTS[name] == [
@@ -138,7 +138,9 @@ def test_the_stages_on_the_page_are_those_that_describe_prints():
     }
     rows = {row[0]: row[1:] for row in _table("Stages")}
     assert rows == {
-        family.value: [words[pair] for pair in zip(stages.vision, stages.decoder, strict=True)]
+        FAMILY_NAMES[family]: [
+            words[pair] for pair in zip(stages.vision, stages.decoder, strict=True)
+        ]
         for family, stages in STAGES.items()
     }
     assert all(name in PAGE.read_text(encoding="utf-8") for name in STAGE_NAMES)

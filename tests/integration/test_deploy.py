@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vla.cli.config import compose
-from vla.cli.deploy import DeployConfig, run
+from vla.cli.deploy.command import DeployConfig, run
 from vla.control.log import Mode
 from vla.errors import CheckpointError, ConfigError
 

@@ -21,7 +21,7 @@ from browser import Browser, find_chromium
 from PIL import Image
 
 from vla.cli.config import compose
-from vla.cli.deploy import DeployConfig, run
+from vla.cli.deploy.command import DeployConfig, run
 from vla.data.lerobot import open_frames
 from vla.errors import ConfigError, DatasetError
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_moves(tmp_path):
 
 def test_rerun_is_named_with_the_way_to_install_it_when_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    from vla.cli.deploy_rerun import check_rerun_installed
+    from vla.cli.deploy.rerun_recorder import check_rerun_installed
 
     with pytest.raises(ConfigError, match="pip install 'rerun-sdk"):
         check_rerun_installed()

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla.cli import deploy_processes
 from vla.cli.config import compose
-from vla.cli.deploy import DeployConfig, run
+from vla.cli.deploy import processes
+from vla.cli.deploy.command import DeployConfig, run
 from vla.control.board import Word
 from vla.control.feed import TickRing
 from vla.control.log import Mode
@@ -104,10 +104,8 @@ def drive(
 ) -> tuple[dict, dict]:
     """Drives until `script` has ended and returns (summary, rows)."""
     made: list[SharedLinks] = []
-    build = deploy_processes.build_links
-    monkeypatch.setattr(
-        deploy_processes, "build_links", lambda cfg: made.append(build(cfg)) or made[0]
-    )
+    build = processes.build_links
+    monkeypatch.setattr(processes, "build_links", lambda cfg: made.append(build(cfg)) or made[0])
     errors: list[BaseException] = []
 
     def play() -> None:

@@ -199,6 +199,8 @@ def prefix(decoder: Decoder, ids: Tensor, valid: Tensor) -> Prefix:
         positions=positions_from_valid(valid),
         blocks=causal_blocks(valid),
         token_ids=ids,
+        suffix_mask=torch.zeros_like(valid),
+        is_image=torch.zeros_like(valid),
     )
 
 

@@ -126,6 +126,9 @@ def _prefix(decoder: Decoder, rows: list[list[int]]) -> Prefix:
         valid=valid,
         positions=positions_from_valid(valid),
         blocks=causal_blocks(valid),
+        token_ids=ids,
+        suffix_mask=torch.zeros_like(valid),
+        is_image=torch.zeros_like(valid),
     )
 
 

@@ -107,7 +107,8 @@ def file(reference, tmp_path) -> Path:
 def _prefix(decoder, ids: torch.Tensor) -> Prefix:
     valid = torch.ones_like(ids, dtype=torch.bool)
     return Prefix(
-        embeddings=decoder.embed(ids), valid=valid, positions=positions_from_valid(valid), blocks=causal_blocks(valid)
+        embeddings=decoder.embed(ids), valid=valid, positions=positions_from_valid(valid), blocks=causal_blocks(valid),
+        token_ids=ids, suffix_mask=~valid, is_image=~valid,
     )  # fmt: skip
 
 

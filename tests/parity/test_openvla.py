@@ -18,15 +18,16 @@ from safetensors.torch import load_file
 from vla.checkpoints import hf, prismatic_pt
 from vla.checkpoints.maps import openvla
 from vla.errors import CheckpointError
-from vla.inference.engine import ActionEngine, embed_prefix
+from vla.inference.engine import ActionEngine
 from vla.inference.generate import prefill
 from vla.losses.suffix import token_cross_entropy
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
 from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig, tiny
-from vla.models.decoder_config import DecoderConfig
+from vla.models.backbones.prismatic_config import PrismaticConfig, tiny
+from vla.models.decoder_config import DecoderConfig, Head
 from vla.models.vision.vit import ViTConfig
 from vla.nn.masks import PrefixAttention
-from vla.nn.positions import positions_from_valid
 from vla.tokenizers.action_bins import ActionBins, ActionLayout, ActionVocabulary
 
 BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "goldens"
@@ -51,17 +52,21 @@ def _config(*, is_whole: bool = False) -> PrismaticConfig:
         num_views=1,
         towers=towers,
         projector_width=4 * 80,
-        text_vocab_size=32000,
         decoder=DecoderConfig(
-            vocab_size=32064, width=32, depth=2, num_heads=4, num_kv_heads=4, head_dim=8, mlp_width=64
+            vocab_size=32064, width=32, depth=2, num_heads=4, num_kv_heads=4, head_dim=8, mlp_width=64, head=Head.OWN
         ),
         attention=PrefixAttention.CAUSAL,
-        action_layout=ActionLayout.LAST_256,
-        action_decoding=ActionDecoding.AUTOREGRESSIVE,
-        chunk_length=1,
-        state_width=0,
-        grounding=False,
     )  # fmt: skip
+
+
+ACTIONS = ActionConfig(
+    text_vocab_size=32000,
+    layout=ActionLayout.LAST_256,
+    decoding=ActionDecoding.AUTOREGRESSIVE,
+    chunk_length=1,
+    state_width=0,
+    grounding=False,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +80,13 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def model(weights, recorded) -> Prismatic:
+def model(weights, recorded) -> VisionLanguageAction:
     """The reference's pictures are already normalised and have six channels, so the towers are fed directly."""
-    model = Prismatic(_config()).eval()
-    model.load_state_dict(openvla.key_map(model.config).convert(weights, model))
+    backbone = Prismatic(_config()).eval()
+    backbone.load_state_dict(openvla.key_map(backbone.config).convert(weights, backbone))
     pixels = recorded["input.pixel_values"].split(3, dim=1)
-    model.vision.forward = lambda images: model.vision.encode(pixels)  # type: ignore[method-assign]
-    return model
+    backbone.vision.forward = lambda images: backbone.vision.encode(pixels)  # type: ignore[method-assign]
+    return VisionLanguageAction(backbone, ACTIONS).eval()
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +100,19 @@ def prompt(recorded) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _token_logits(model, prompt) -> torch.Tensor:
-    prefix, valid = model.embed_prefix(*prompt, None)
-    hidden = model.decoder(
-        prefix, may_attend=model.may_attend(valid, prefix.shape[1]), positions=positions_from_valid(valid)
-    )  # fmt: skip
-    return model.action_head(hidden)
+    images, ids, valid = prompt
+    return model.backbone(ids, valid, images)
 
 
 def test_patch_features_of_both_towers_agree(model, recorded, prompt):
     torch.testing.assert_close(
-        model.vision(prompt[0].flatten(0, 1)), recorded["output.feats"], **TOLERANCE
+        model.backbone.vision(prompt[0].flatten(0, 1)), recorded["output.feats"], **TOLERANCE
     )
 
 
 def test_projected_image_tokens_agree(model, recorded, prompt):
-    torch.testing.assert_close(model.image_tokens(prompt[0]), recorded["output.proj"], **TOLERANCE)
+    tokens = model.backbone.encode_pictures(prompt[0].flatten(0, 1))
+    torch.testing.assert_close(tokens, recorded["output.proj"], **TOLERANCE)
 
 
 def test_logits_agree(model, recorded, prompt):
@@ -155,14 +158,15 @@ def test_teacher_forcing_gives_the_logits_that_decoding_one_by_one_read(model, r
 
 def test_the_picture_is_read_when_decoding(model, recorded, prompt):
     """The reference once ignored the image in generate() while teacher-forced logits still agreed (issue 346)."""
-    hidden, _ = prefill(model.decoder, embed_prefix(model, *prompt, None), num_further_tokens=0)
+    vision, decoder = model.backbone.vision, model.backbone.decoder
+    hidden, _ = prefill(decoder, model.prefix(*prompt), num_further_tokens=0)
     pixels = [torch.zeros_like(x) for x in recorded["input.pixel_values"].split(3, dim=1)]
-    seeing = model.vision.forward
-    model.vision.forward = lambda images: model.vision.encode(pixels)  # type: ignore[method-assign]
+    seeing = vision.forward
+    vision.forward = lambda images: vision.encode(pixels)  # type: ignore[method-assign]
     try:
-        blind, _ = prefill(model.decoder, embed_prefix(model, *prompt, None), num_further_tokens=0)
+        blind, _ = prefill(decoder, model.prefix(*prompt), num_further_tokens=0)
     finally:
-        model.vision.forward = seeing
+        vision.forward = seeing
     assert not torch.allclose(hidden, blind, atol=1e-3)
 
 
@@ -224,8 +228,9 @@ def native_modules(weights: dict[str, torch.Tensor]) -> dict[str, dict[str, torc
 def test_a_native_file_gives_the_same_model(weights, model, tmp_path):
     path = tmp_path / "step-000001-epoch-00-loss=0.1000.pt"
     torch.save({"model": native_modules(weights)}, path)
-    ours = openvla.key_map(model.config).convert(prismatic_pt.read(path), model)
-    for name, tensor in model.state_dict().items():
+    backbone = model.backbone
+    ours = openvla.key_map(backbone.config).convert(prismatic_pt.read(path), backbone)
+    for name, tensor in backbone.state_dict().items():
         assert torch.equal(ours[name], tensor), name
 
 
@@ -234,12 +239,13 @@ def test_a_checkpoint_without_a_weight_is_refused_by_name(model, weights):
     with pytest.raises(
         CheckpointError, match=r"has no language_model\.model\.layers\.0\.self_attn\.q"
     ):
-        openvla.key_map(model.config).convert(damaged, model)
+        openvla.key_map(model.backbone.config).convert(damaged, model.backbone)
 
 
 def test_a_checkpoint_with_a_foreign_weight_is_refused_by_name(model, weights):
     with pytest.raises(CheckpointError, match=r"also holds adapter\.weight"):
-        openvla.key_map(model.config).convert(weights | {"adapter.weight": torch.zeros(1)}, model)
+        foreign = weights | {"adapter.weight": torch.zeros(1)}
+        openvla.key_map(model.backbone.config).convert(foreign, model.backbone)
 
 
 @pytest.mark.parametrize(
@@ -248,11 +254,12 @@ def test_a_checkpoint_with_a_foreign_weight_is_refused_by_name(model, weights):
 def test_bf16_stays_close_to_fp32_and_copies_no_weights(is_like_openvla, weights):
     """Root mean square of the difference in action logits: about 1 % of their spread; at most 2 %."""
     torch.manual_seed(0)
-    model = Prismatic(_config() if is_like_openvla else tiny(64)).eval()
+    backbone = Prismatic(_config() if is_like_openvla else tiny(64))
     if is_like_openvla:
-        model.load_state_dict(openvla.key_map(model.config).convert(weights, model))
-    config = model.config
-    size, views = config.image_size, config.num_views
+        backbone.load_state_dict(openvla.key_map(backbone.config).convert(weights, backbone))
+    config = ACTIONS if is_like_openvla else ActionConfig(text_vocab_size=64)
+    model = VisionLanguageAction(backbone, config).eval()
+    size, views = backbone.config.image_size, backbone.config.num_views
     images = torch.randint(256, (2, views, 3, size, size), dtype=torch.uint8)
     ids, valid = torch.randint(4, 60, (2, 9)), torch.ones(2, 9, dtype=torch.bool)
     state = torch.randn(2, config.state_width) if config.state_width else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from vla.data.stats import ActionStatistics, StateStatistics
+from vla.tokenizers.fast import FastTokenizer
 from vla.tokenizers.prompt import PromptTemplate
 from vla.types import ActionSpec, Embodiment, StateSpec
 
@@ -17,6 +18,7 @@ class Contract:
     Attributes:
         image_size: side of the square pictures in pixels.
         max_text_tokens: length of a prompt row.
+        fast: codes action chunks, for a model that decodes with FAST.
         training: how the weights came about, for people: steps, samples, datasets, metrics.
     """
 
@@ -26,6 +28,7 @@ class Contract:
     state_statistics: StateStatistics
     prompt: PromptTemplate
     max_text_tokens: int
+    fast: FastTokenizer | None = field(default=None, compare=False)
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -53,6 +56,7 @@ class Contract:
             "action_statistics": self.action_statistics.to_dict(),
             "state_statistics": self.state_statistics.to_dict(),
             "training": self.training,
+            **({} if self.fast is None else {"fast": self.fast.to_dict()}),
         }
 
     @classmethod
@@ -61,6 +65,7 @@ class Contract:
 
         Raises:
             KeyError, TypeError, ValueError: something is missing or unknown.
+            CheckpointError: the FAST tokenizer is damaged.
         """
         given = dict(values)
         body = dict(given.pop("embodiment"))
@@ -71,13 +76,14 @@ class Contract:
             state_spec=StateSpec(**body.pop("state_spec")),
             action_spec=action_spec,
         )
-        rate_hz = given.pop("rate_hz")
+        rate_hz, fast = given.pop("rate_hz"), given.pop("fast", None)
         if body or rate_hz != action_spec.rate_hz:
             raise ValueError(
                 f"the embodiment has unknown entries {sorted(body)} or two rates, {rate_hz} Hz among them"
             )
         return cls(
             embodiment=embodiment,
+            fast=None if fast is None else FastTokenizer.from_dict(fast),
             prompt=PromptTemplate[given.pop("prompt")],
             action_statistics=ActionStatistics.from_dict(given.pop("action_statistics")),
             state_statistics=StateStatistics.from_dict(given.pop("state_statistics")),

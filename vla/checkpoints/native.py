@@ -1,61 +1,47 @@
-"""Our own checkpoints: a directory of safetensors and JSON, whole or absent, with nothing in it that could run.
+"""Our own policies on disk: a model and everything it needs to act, in a folder (`vla.checkpoints.folder`).
 
-model.safetensors           weights
-config.json                 format, model family and shape, contract, versions, size and SHA-256 of the other files
-tokenizer.json              text tokenizer
-training_state.safetensors  optimiser, weight average, random state (only while training)
-training_state.json         step and other plain values (only while training)
+config.json says which backbone ("family" and "config") and how it acts ("actions"). Version 1 knew only Prismatic, and
+is read through a literal table of names (`vla.checkpoints.maps.version1`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from dataclasses import dataclass, field
-from enum import Enum
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
 
+from vla.checkpoints import folder as folders
 from vla.checkpoints.contract import Contract
-from vla.data.atomic import replacing_directory
-from vla.errors import CheckpointError, ConfigError, unknown_name
-from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import PrismaticConfig
-from vla.tokenizers.prompt import PromptEncoder
-from vla.tokenizers.text import load_text_tokenizer, save_text_tokenizer
+from vla.checkpoints.folder import (
+    CONFIG,
+    TrainingState,
+    WeightsDtype,
+    fill,
+    find,
+    load_folder,
+    save_folder,
+)
+from vla.checkpoints.maps import version1
+from vla.errors import CheckpointError, ConfigError
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
+from vla.models.backbones.families import (
+    AnyBackbone,
+    AnyConfig,
+    backbone_config_from_dict,
+    build_backbone,
+    family_of,
+)
+from vla.models.config_dict import config_from_dict, config_to_dict
+from vla.tokenizers.prompt_action import InstructionPrompts
 
-FORMAT = "vla-checkpoint"
-FORMAT_VERSION = 1
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-STATE_TENSORS, STATE_VALUES = "training_state.safetensors", "training_state.json"
-_LARGEST_HASHED = (
-    2 << 30
-)  # bytes; above that only the size is checked, a hash would take many seconds
-_LARGE_MODEL = 1 << 30  # bytes
-
-
-class WeightsDtype(Enum):
-    """How weights are stored; they are fp32 again once loaded."""
-
-    FP32 = torch.float32
-    FP16 = torch.float16  # half the size; errors below 1e-3 of a weight, for shipping
-    BF16 = torch.bfloat16
-
-
-@dataclass(kw_only=True)
-class TrainingState:
-    """What a run needs beyond the weights that act, to go on bit for bit: tensors by name, and plain JSON values."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+__all__ = [
+    "CONFIG", "LoadedCheckpoint", "TrainingState", "WeightsDtype", "find", "instruction_prompts", "load",
+    "load_training_state", "read_config", "save",
+]  # fmt: skip
+KIND = "policy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +49,34 @@ class LoadedCheckpoint:
     """A model and everything it needs to act."""
 
     directory: Path
-    model: Prismatic
+    model: VisionLanguageAction
     contract: Contract
     tokenizer: Tokenizer
 
     @property
-    def prompt_encoder(self) -> PromptEncoder:
+    def prompt_encoder(self) -> InstructionPrompts:
         """Instructions to token rows, as in training."""
-        return PromptEncoder(self.tokenizer, self.contract.prompt, self.contract.max_text_tokens)
+        return instruction_prompts(self.model.backbone, self.contract, self.tokenizer)
+
+
+def instruction_prompts(
+    backbone: AnyBackbone, contract: Contract, tokenizer: Tokenizer
+) -> InstructionPrompts:
+    """Returns what turns instructions into rows of tokens, in the form of the backbone's family."""
+    shape = (3, contract.image_size, contract.image_size)
+    num_views = len(contract.embodiment.camera_names)
+    return InstructionPrompts(
+        tokenizer,
+        family_of(backbone.config),
+        contract.prompt,
+        max_text_tokens=contract.max_text_tokens,
+        image_tokens=[backbone.num_image_tokens(shape)] * num_views,
+    )
 
 
 def save(
     directory: Path,
-    model: Prismatic,
+    model: VisionLanguageAction,
     contract: Contract,
     tokenizer: Tokenizer,
     *,
@@ -83,22 +84,23 @@ def save(
     training_state: TrainingState | None = None,
 ) -> None:
     """Writes a checkpoint; a kill at any moment leaves either the old directory or the new one, never a mixture."""
-    with replacing_directory(directory) as temporary:
-        _save_tensors(model.state_dict(), temporary / WEIGHTS, weights_dtype.value)
-        save_text_tokenizer(tokenizer, temporary / TOKENIZER)
-        if training_state is not None:
-            _save_tensors(training_state.tensors, temporary / STATE_TENSORS, None)
-            _write_json(temporary / STATE_VALUES, training_state.values)
-        described = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": {"family": "prismatic", "config": model.config.to_dict()},
+    backbone = model.backbone.config
+    save_folder(
+        directory,
+        {
+            "kind": KIND,
+            "model": {
+                "family": family_of(backbone).value,
+                "config": config_to_dict(backbone),
+                "actions": config_to_dict(model.config),
+            },
             **contract.to_dict(),
-            "weights_dtype": weights_dtype.name.lower(),
-            "versions": _versions(),
-            "files": {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())},
-        }
-        _write_json(temporary / CONFIG, described)
+        },
+        model.state_dict(),
+        tokenizer=tokenizer,
+        weights_dtype=weights_dtype,
+        training_state=training_state,
+    )
 
 
 def load(directory: Path) -> LoadedCheckpoint:
@@ -112,72 +114,46 @@ def load(directory: Path) -> LoadedCheckpoint:
     """
     directory = find(directory)
     described = read_config(directory)
-    family = described["model"].get("family")
-    if family != "prismatic":
-        raise CheckpointError(
-            f"{directory / CONFIG}: {unknown_name('model family', family, ['prismatic'])}"
-        )
+    is_version_1 = described["format_version"] == 1
     try:
-        config = PrismaticConfig.from_dict(described["model"]["config"])
-        contract = Contract.from_dict({name: described[name] for name in _CONTRACT_KEYS})
+        model = described["model"]
+        model = version1.described(model) if is_version_1 else model
+        backbone = backbone_config_from_dict(model["family"], model["config"])
+        actions = config_from_dict(ActionConfig, model["actions"])
+        keys = [*_CONTRACT_KEYS, *(["fast"] if "fast" in described else [])]
+        contract = Contract.from_dict({name: described[name] for name in keys})
+        _check_fast(actions, contract)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{directory / CONFIG} does not describe a model of this version: {error}; use the version that wrote it"
         ) from None
-    model = _filled(config, _load_tensors(directory / WEIGHTS))
+    folder = load_folder(directory, kind=KIND)
+    if folder.tokenizer is None:
+        raise CheckpointError(f"{directory} has no tokenizer; copy the checkpoint again")
+    tensors = version1.weights(folder.tensors) if is_version_1 else folder.tensors
     return LoadedCheckpoint(
         directory=directory,
-        model=model,
+        model=fill(lambda: _model(backbone, actions), tensors),
         contract=contract,
-        tokenizer=load_text_tokenizer(directory / TOKENIZER),
+        tokenizer=folder.tokenizer,
     )
 
 
 def load_training_state(directory: Path) -> TrainingState:
     """Returns the state saved for resuming; raises CheckpointError when the checkpoint carries none or is damaged."""
     directory = find(directory)
-    described = read_config(directory)
-    if STATE_TENSORS not in described["files"]:
-        raise CheckpointError(
-            f"{directory} has no training state, it was saved to act; fine-tune it with init_from="
-        )
-    values = json.loads((directory / STATE_VALUES).read_text(encoding="utf-8"))
-    return TrainingState(tensors=_load_tensors(directory / STATE_TENSORS), values=values)
-
-
-def find(path: Path) -> Path:
-    """Returns the checkpoint directory that `path` means: itself, or the `latest` one of a training run."""
-    for candidate in (path, path / "latest", path / "checkpoints" / "latest"):
-        if (candidate / CONFIG).is_file():
-            return candidate.resolve()
-    raise CheckpointError(
-        f"no checkpoint in {path}: {CONFIG} is absent; give a directory written by `vla train`"
-    )
+    state = folders.load_training_state(directory)
+    if folders.read_config(directory)["format_version"] == 1:
+        state.tensors = version1.training_state(state.tensors)
+    return state
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Returns config.json after checking that it is ours and that every file it lists is whole."""
-    path = directory / CONFIG
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path} ({error}); copy the checkpoint again") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        kind = described.get("model_type", "unknown") if isinstance(described, dict) else "unknown"
-        raise CheckpointError(
-            f"{path} is of another family (model_type {kind!r}), expected format {FORMAT!r}"
-        )
-    if described.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {described.get('format_version')}, this program reads {FORMAT_VERSION}; "
-            "use the version that wrote it"
-        )
-    for name, fingerprint in described.get("files", {}).items():
-        _check_file(directory / name, fingerprint)
-    if not {"model", "files", *_CONTRACT_KEYS} <= described.keys():
-        raise CheckpointError(
-            f"{path} lacks {sorted({'model', 'files', *_CONTRACT_KEYS} - described.keys())}; copy it again"
-        )
+    """Returns a policy's config.json after checking that it is ours and that every file it lists is whole."""
+    described = folders.read_config(directory, kind=KIND)
+    lacking = sorted(set(_CONTRACT_KEYS) - described.keys())
+    if lacking:
+        raise CheckpointError(f"{directory / CONFIG} lacks {lacking}; copy it again")
     return described
 
 
@@ -187,79 +163,23 @@ _CONTRACT_KEYS = (
 )  # fmt: skip
 
 
-def _filled(config: PrismaticConfig, tensors: dict[str, Tensor]) -> Prismatic:
-    # Under "meta" nothing is allocated or drawn, but torch then imports its compiler, which takes seconds.
-    is_large = sum(tensor.nbytes for tensor in tensors.values()) > _LARGE_MODEL
-    with torch.device("meta" if is_large else "cpu"), torch.random.fork_rng(devices=[]):
-        model = Prismatic(config)
-    expected = model.state_dict()
-    for name in sorted(expected.keys() ^ tensors.keys()):
-        where = "lacks" if name in expected else "has an unexpected"
-        raise CheckpointError(
-            f"{WEIGHTS} {where} tensor {name!r}; weights and {CONFIG} do not belong together"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{WEIGHTS}: {name!r} has shape {tuple(tensor.shape)}, {CONFIG} says {tuple(expected[name].shape)}"
+def _check_fast(actions: ActionConfig, contract: Contract) -> None:
+    """Raises ValueError unless the FAST tokenizer is that of a model that decodes with it, or neither is there."""
+    fast = contract.fast
+    if (fast is not None) != (actions.decoding is ActionDecoding.FAST):
+        there = "no FAST tokenizer" if fast is None else "a FAST tokenizer"
+        raise ValueError(f"decoding={actions.decoding.name} with {there}")
+    if fast is not None:
+        shape = (fast.chunk_length, fast.action_width)
+        if (
+            shape != (actions.chunk_length, actions.action_width)
+            or fast.num_tokens > actions.num_fast_tokens
+        ):
+            raise ValueError(
+                f"a FAST tokenizer of {fast.num_tokens} tokens for chunks of {shape[0]} x {shape[1]}, and a model with "
+                f"{actions.num_fast_tokens} for {actions.chunk_length} x {actions.action_width}"
             )
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
-    return model.eval()
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
-    stored = {}
-    for name, tensor in tensors.items():
-        cast = tensor.detach().cpu()
-        if dtype is not None and cast.is_floating_point():
-            cast = cast.to(dtype)
-        stored[name] = (
-            cast.clone() if cast.untyped_storage().nbytes() != cast.nbytes else cast.contiguous()
-        )
-    save_file(stored, path, metadata={"format": "pt"})
-
-
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); copy the checkpoint again"
-        ) from None
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
-
-
-def _check_file(path: Path, fingerprint: dict[str, Any]) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; copy the checkpoint again")
-    size = path.stat().st_size
-    if size != fingerprint["bytes"]:
-        what = "truncated" if size < fingerprint["bytes"] else "longer than written"
-        raise CheckpointError(
-            f"{path} is {what}: {size} of {fingerprint['bytes']} bytes; copy the checkpoint again"
-        )
-    if size <= _LARGEST_HASHED and _fingerprint(path)["sha256"] != fingerprint["sha256"]:
-        raise CheckpointError(
-            f"{path} was altered after it was written (SHA-256 differs); copy the checkpoint again"
-        )
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("vla", "torch", "safetensors", "tokenizers"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # used from a checkout that is not installed
-            found[name] = "unknown"
-    return found
+def _model(backbone: AnyConfig, actions: ActionConfig) -> VisionLanguageAction:
+    return VisionLanguageAction(build_backbone(backbone), actions)

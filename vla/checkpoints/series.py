@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from vla.checkpoints.native import CONFIG
+from vla.checkpoints.folder import CONFIG
 from vla.data.atomic import flush
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -15,29 +14,16 @@ from vla.models.backbones import gemma4_config as gemma4
 from vla.models.backbones import paligemma_config as paligemma
 from vla.models.backbones import prismatic_config as prismatic
 from vla.models.backbones import qwen2_vl_config as qwen2_vl
-from vla.models.backbones.gemma4 import Gemma4
-from vla.models.backbones.gemma4_config import Gemma4Config
-from vla.models.backbones.paligemma import PaliGemma
-from vla.models.backbones.paligemma_config import PaliGemmaConfig
-from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import PrismaticConfig
-from vla.models.backbones.qwen2_vl import Qwen2VL
-from vla.models.backbones.qwen2_vl_config import Qwen2VLConfig
+from vla.models.backbones.families import AnyBackbone, AnyConfig, Family, build_backbone
 
-type BackboneConfig = PrismaticConfig | PaliGemmaConfig | Qwen2VLConfig | Gemma4Config
-type Backbone = Prismatic | PaliGemma | Qwen2VL | Gemma4
+FAMILY_NAMES = {
+    Family.PRISMATIC: "Prismatic",
+    Family.PALIGEMMA: "PaliGemma",
+    Family.QWEN2_VL: "Qwen2-VL",
+    Family.GEMMA4: "Gemma 4",
+}
 
-
-class Family(Enum):
-    """The four kinds of backbone."""
-
-    PRISMATIC = "Prismatic"
-    PALIGEMMA = "PaliGemma"
-    QWEN2_VL = "Qwen2-VL"
-    GEMMA4 = "Gemma 4"
-
-
-SMALL_BACKBONES: dict[str, Callable[[int], BackboneConfig]] = {  # given the number of text tokens
+SMALL_BACKBONES: dict[str, Callable[[int], AnyConfig]] = {  # given the number of text tokens
     "tiny": prismatic.tiny,
     "paligemma_tiny": paligemma.tiny_paligemma,
     "qwen2_vl_tiny": qwen2_vl.tiny,
@@ -47,7 +33,7 @@ SMALL_BACKBONES: dict[str, Callable[[int], BackboneConfig]] = {  # given the num
     "gemma4_spatial_tiny": gemma4.tiny_gemma4_spatial,
 }
 _SMALL_VOCAB_SIZE = 512
-BACKBONES: dict[str, Callable[[], BackboneConfig]] = {
+BACKBONES: dict[str, Callable[[], AnyConfig]] = {
     **{name: partial(make, _SMALL_VOCAB_SIZE) for name, make in SMALL_BACKBONES.items()},
     "openvla_7b": prismatic.openvla_7b,
     "paligemma_3b_224": partial(paligemma.paligemma_3b, 224),
@@ -65,43 +51,17 @@ BACKBONES: dict[str, Callable[[], BackboneConfig]] = {
 }
 
 
-def backbone_config(name: str) -> BackboneConfig:
+def backbone_config(name: str) -> AnyConfig:
     """Returns the shape that a name stands for; raises ConfigError for an unknown one, with all there are."""
     if name not in BACKBONES:
         raise ConfigError(unknown_name("backbone", name, BACKBONES))
     return BACKBONES[name]()
 
 
-def build_backbone(config: BackboneConfig) -> Backbone:
-    """Returns a model of this shape with fresh weights."""
-    match config:
-        case PrismaticConfig():
-            return Prismatic(config)
-        case PaliGemmaConfig():
-            return PaliGemma(config)
-        case Qwen2VLConfig():
-            return Qwen2VL(config)
-        case Gemma4Config():
-            return Gemma4(config)
-
-
-def build_shape(config: BackboneConfig) -> Backbone:
+def build_shape(config: AnyConfig) -> AnyBackbone:
     """Returns a model of this shape on the meta device: weights without numbers, which take no memory."""
     with torch.device("meta"), _Unfilled():
         return build_backbone(config)
-
-
-def family_of(config: BackboneConfig) -> Family:
-    """Returns the family of a shape."""
-    match config:
-        case PrismaticConfig():
-            return Family.PRISMATIC
-        case PaliGemmaConfig():
-            return Family.PALIGEMMA
-        case Qwen2VLConfig():
-            return Family.QWEN2_VL
-        case Gemma4Config():
-            return Family.GEMMA4
 
 
 class _Unfilled(TorchFunctionMode):

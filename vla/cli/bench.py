@@ -10,6 +10,8 @@ from typing import Any
 from envs.config import EnvConfig
 from policies.config import PolicyConfig
 
+INSTRUCTION = "pick up the red cube and put it in the bowl"
+
 
 class Benchmark(Enum):
     """What can be measured."""
@@ -50,12 +52,25 @@ def run(cfg: BenchConfig, directory: Path) -> dict[str, Any]:
 
 
 def _policy(cfg: BenchConfig) -> dict[str, Any]:
+    import torch
+
     from vla.bench.speed import measure_speed
     from vla.checkpoints import native
     from vla.cli.build import find_checkpoint
 
     loaded = native.load(find_checkpoint(cfg.checkpoint))
-    return asdict(measure_speed(loaded.model, batch_size=cfg.batch_size, rounds=cfg.rounds))
+    contract = loaded.contract
+    return asdict(
+        measure_speed(
+            loaded.model,
+            torch.tensor(loaded.prompt_encoder.ids(INSTRUCTION)),
+            (len(contract.embodiment.camera_names), contract.image_size),
+            batch_size=cfg.batch_size,
+            rounds=cfg.rounds,
+            fast=contract.fast,
+            end_id=loaded.prompt_encoder.end_id,
+        )
+    )
 
 
 def _env(cfg: BenchConfig) -> dict[str, Any]:
@@ -73,9 +88,9 @@ def _env(cfg: BenchConfig) -> dict[str, Any]:
 def _control(cfg: BenchConfig, directory: Path) -> dict[str, Any]:
     """Drives with and without real-time priority, and prints the report with the channel's own latency."""
     from vla.bench.control import measure_channel, phase_facts, table
-    from vla.cli import deploy_report
-    from vla.cli.deploy import DeployConfig
-    from vla.cli.deploy_processes import drive
+    from vla.cli.deploy.command import DeployConfig
+    from vla.cli.deploy.processes import drive
+    from vla.cli.deploy.report import summarize
     from vla.control.config import ControlConfig
     from vla.control.realtime import RealtimeConfig
 
@@ -91,7 +106,7 @@ def _control(cfg: BenchConfig, directory: Path) -> dict[str, Any]:
         ended = drive(phase, folder)
         if ended.is_interrupted:
             raise KeyboardInterrupt
-        phases[name] = phase_facts(deploy_report.summarize(phase, ended, folder))
+        phases[name] = phase_facts(summarize(phase, ended, folder))
     messages = min(1000, round(100 * cfg.seconds))
     channels = [measure_channel(size, messages) for size in (256, 4096, 32768)]
     print(table(phases, channels))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs.config import EnvConfig
 from envs.experts.perturbation import EnvNoise, Perturbation
+from envs.labels.config import SceneLabelsConfig
 from vla.data.layout import DatasetLayout, ImageStorage
 from vla.errors import ConfigError
 from vla.types import TABLETOP, FloatArray
@@ -29,13 +30,13 @@ _MAX_ATTEMPTS_PER_EPISODE = 4
 
 @dataclass(kw_only=True)
 class CollectConfig:
-    """Which demonstrations to record, and where."""
+    """Which demonstrations to record, or which labelled scenes to draw, and where."""
 
     env: EnvConfig = field(default_factory=EnvConfig)  # the simulated tabletop
     root: Path = Path(
         "datasets/demonstrations"
     )  # dataset folder; the same command again goes on in it
-    episodes: int = 200  # demonstrations the dataset shall hold; a larger number later extends it
+    episodes: int = 200  # demonstrations (labels: pictures or clips) the dataset shall hold; more later extends it
     seed: int = (
         0  # of the first scene, the next has seed + 1; all below 1000000, where evaluation begins
     )
@@ -50,6 +51,10 @@ class CollectConfig:
     storage: ImageStorage = (
         ImageStorage.IMAGE
     )  # image: exact, fast; video: small for large pictures
+    labels: bool = (
+        False  # draw labelled scenes to look at and ask about, in place of demonstrations
+    )
+    scene_labels: SceneLabelsConfig = field(default_factory=SceneLabelsConfig)  # those scenes
     num_workers: int | None = None  # processes; null = one per core, 0 = none (for a debugger)
 
     def __post_init__(self) -> None:
@@ -61,6 +66,9 @@ class CollectConfig:
             )
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be 0 or more, or null; got {self.num_workers}")
+        if self.labels:
+            self._check_scene_seeds()
+            return
         if not self.env.cameras:
             raise ConfigError(
                 "env.cameras is empty; demonstrations need pictures: env.cameras=[front,wrist]"
@@ -70,6 +78,14 @@ class CollectConfig:
             raise ConfigError(
                 f"seeds {self.seed}..{last} are not all within 0..{FIRST_HELD_OUT_SEED - 1}; those beyond belong to "
                 "evaluation: choose a smaller seed or fewer episodes"
+            )
+
+    def _check_scene_seeds(self) -> None:
+        last = self.seed + self.episodes - 1
+        if self.seed < 0 or (self.seed < FIRST_HELD_OUT_SEED <= last):
+            raise ConfigError(
+                f"seeds {self.seed}..{last} are neither all training scenes (0..{FIRST_HELD_OUT_SEED - 1}) nor all "
+                f"held out (from {FIRST_HELD_OUT_SEED}): choose another seed or fewer episodes"
             )
 
     @property
@@ -95,6 +111,18 @@ class CollectConfig:
 
 def run(cfg: CollectConfig, directory: Path) -> dict[str, Any]:
     """Collects until the dataset holds cfg.episodes episodes, and returns what it then holds."""
+    num_workers = _num_cores() if cfg.num_workers is None else cfg.num_workers
+    if cfg.labels:
+        from vla.cli.collect_scenes import collect_scenes
+
+        return collect_scenes(
+            cfg.scene_labels,
+            root=cfg.root,
+            num_rows=cfg.episodes,
+            seed=cfg.seed,
+            randomization=cfg.env.randomization,
+            num_workers=num_workers,
+        )
     from vla.data.contact_sheet import write_contact_sheet
     from vla.data.recorder import record_episodes
     from vla.data.write import DatasetWriter
@@ -111,7 +139,7 @@ def run(cfg: CollectConfig, directory: Path) -> dict[str, Any]:
                 finished=finished,
                 rejected=rejected,
                 max_attempts=cfg.max_attempts,
-                num_workers=_num_cores() if cfg.num_workers is None else cfg.num_workers,
+                num_workers=num_workers,
                 on_outcome=show,
             )
         num_episodes = writer.finalize()

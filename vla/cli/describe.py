@@ -11,6 +11,7 @@ from vla.cli.build import find_checkpoint
 
 if TYPE_CHECKING:
     from vla.checkpoints.native import LoadedCheckpoint
+    from vla.tokenizers.fast import FastTokenizer
 
 
 @dataclass(kw_only=True)
@@ -42,7 +43,11 @@ def run(cfg: DescribeConfig, directory: Path) -> dict[str, Any]:
     from vla.checkpoints import native
 
     loaded = native.load(find_checkpoint(cfg.checkpoint))
-    described = {**describe_backbones.describe_model(loaded.model), **describe_contract(loaded)}
+    contract = loaded.contract
+    acting = describe_backbones.describe_acting(
+        loaded.model, len(contract.embodiment.camera_names), contract.image_size
+    )
+    described = {**acting, **describe_contract(loaded)}
     print(_text(str(loaded.directory), described))
     return {"checkpoint": str(loaded.directory), **described}
 
@@ -68,8 +73,16 @@ def describe_contract(loaded: LoadedCheckpoint) -> dict[str, Any]:
         "prompt": contract.prompt.value,
         "max_text_tokens": contract.max_text_tokens,
         "vocabulary": loaded.tokenizer.get_vocab_size(),
+        **({} if contract.fast is None else {"fast": _described_fast(contract.fast)}),
         "training": contract.training,
     }
+
+
+def _described_fast(fast: FastTokenizer) -> str:
+    return (
+        f"{fast.num_tokens:,} tokens, at most {fast.max_tokens} a chunk; coefficients in steps of {1 / fast.scale:g}, "
+        f"so actions in [-1, 1] are off by {fast.error_bound:g} at most, root mean square over a chunk"
+    )
 
 
 def _text(title: str, described: dict[str, Any]) -> str:

@@ -6,15 +6,17 @@ from typing import Any
 
 from torch import nn
 
-from vla.cli.backbones import Backbone, backbone_config, build_shape, family_of
+from vla.cli.backbones import FAMILY_NAMES, backbone_config, build_shape
 from vla.cli.describe_pictures import connector_of, encode_flops, picture_cost
 from vla.cli.describe_stages import STAGE_NAMES, STAGES, Training
+from vla.models.action_model import VisionLanguageAction
+from vla.models.backbones.families import AnyBackbone, family_of
 from vla.models.backbones.gemma4_config import Gemma4Config
 from vla.models.backbones.paligemma_config import PaliGemmaConfig
-from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import PrismaticConfig
 from vla.models.backbones.qwen2_vl_config import Qwen2VLConfig
-from vla.models.cost import decoder_flops, head_flops, kv_bytes, linear_flops
+from vla.models.cost import decoder_flops, head_flops, kv_bytes
+from vla.models.decoder_config import Head
 from vla.models.vision.resize_rules import GEMMA4_TOKEN_BUDGETS
 
 PICTURE_SIZES = ((224, 224), (480, 640), (720, 1280))  # rows x columns, pixels
@@ -27,12 +29,12 @@ def describe_backbone(name: str) -> dict[str, Any]:
     return describe_model(build_shape(backbone_config(name)))
 
 
-def describe_model(model: Backbone) -> dict[str, Any]:
+def describe_model(model: AnyBackbone) -> dict[str, Any]:
     """Returns the same of a model, whatever its weights."""
     config = model.config
     total = sum(weight.numel() for weight in model.parameters())
     return {
-        "family": family_of(config).value,
+        "family": FAMILY_NAMES[family_of(config)],
         "parameters": total,
         "parts": _parts(model, total),
         "gigabytes_in_bf16": round(total * BYTES_PER_WEIGHT / 1e9, 3),
@@ -42,11 +44,39 @@ def describe_model(model: Backbone) -> dict[str, Any]:
         "pictures": _pictures(model),
         "decoder": _decoder(model),
         "costs": _costs(model),
-        **(_actions(model) if isinstance(model, Prismatic) else {}),
     }
 
 
-def _parts(model: Backbone, total: int) -> dict[str, int]:
+def describe_acting(model: VisionLanguageAction, num_views: int, image_size: int) -> dict[str, Any]:
+    """Returns the same of a model that acts, with its heads among the parts."""
+    described = describe_model(model.backbone)
+    total, actions = _size(model), model.config
+    heads = {name: size for name, size in _parts(model, total).items() if name != "backbone"}
+    image_tokens = model.backbone.num_image_tokens((3, image_size, image_size))
+    return {
+        **described,
+        "parameters": total,
+        "parts": {**described["parts"], **heads},
+        "gigabytes_in_bf16": round(total * BYTES_PER_WEIGHT / 1e9, 3),
+        "tokens": {
+            "image_tokens_per_view": image_tokens,
+            "views": num_views,
+            "image_tokens": image_tokens * num_views,
+            "proprioception_tokens": int(actions.state_width > 0),
+            "action_numbers_per_chunk": actions.chunk_length * actions.action_width,
+        },
+        "shapes": {
+            "image": [num_views, 3, image_size, image_size],
+            "state": [actions.state_width],
+            "action_chunk": [actions.chunk_length, actions.action_width],
+        },
+        "action_decoding": actions.decoding.value,
+        **({"action_layout": actions.layout.value} if actions.has_bins else {}),
+        **({"fast_token_rows": actions.num_fast_tokens} if actions.num_fast_tokens else {}),
+    }
+
+
+def _parts(model: nn.Module, total: int) -> dict[str, int]:
     parts = {
         name: sum(weight.numel() for weight in part.parameters())
         for name, part in model.named_children()
@@ -55,7 +85,7 @@ def _parts(model: Backbone, total: int) -> dict[str, int]:
     return {name: count for name, count in parts.items() if count}
 
 
-def _stages(model: Backbone) -> list[dict[str, Any]]:
+def _stages(model: AnyBackbone) -> list[dict[str, Any]]:
     """Which part is trained when, and how many parameters that makes."""
     parts = {"vision": model.vision, "connector": connector_of(model)}
     sizes = {name: _size(part) for name, part in parts.items()}
@@ -75,7 +105,7 @@ def _size(part: nn.Module | None) -> int:
     return 0 if part is None else sum(weight.numel() for weight in part.parameters())
 
 
-def _tokens(model: Backbone) -> dict[str, Any]:
+def _tokens(model: AnyBackbone) -> dict[str, Any]:
     config = model.config
     match config:
         case PrismaticConfig():
@@ -83,8 +113,6 @@ def _tokens(model: Backbone) -> dict[str, Any]:
                 "image_tokens_per_view": (per_view := picture_cost(config, 1, 1).num_tokens),
                 "views": config.num_views,
                 "image_tokens": per_view * config.num_views,
-                "proprioception_tokens": int(config.state_width > 0),
-                "action_numbers_per_chunk": config.chunk_length * config.action_width,
             }
         case PaliGemmaConfig():
             return {"image_tokens": config.num_image_tokens}
@@ -103,7 +131,7 @@ def _tokens(model: Backbone) -> dict[str, Any]:
             }
 
 
-def _pictures(model: Backbone) -> list[dict[str, Any]]:
+def _pictures(model: AnyBackbone) -> list[dict[str, Any]]:
     rows = []
     for height, width in PICTURE_SIZES:
         cost = picture_cost(model.config, height, width)
@@ -119,7 +147,7 @@ def _pictures(model: Backbone) -> list[dict[str, Any]]:
     return rows
 
 
-def _decoder(model: Backbone) -> dict[str, Any]:
+def _decoder(model: AnyBackbone) -> dict[str, Any]:
     config = model.config.decoder
     kv = kv_bytes(config)
     return {
@@ -133,7 +161,7 @@ def _decoder(model: Backbone) -> dict[str, Any]:
     }
 
 
-def _costs(model: Backbone) -> dict[str, Any]:
+def _costs(model: AnyBackbone) -> dict[str, Any]:
     """Per token, in a context of one picture and some words; reading all of it at once, or the next token alone."""
     num_tokens = picture_cost(model.config, *PICTURE_SIZES[1]).num_tokens + CONTEXT_WORDS
     prefill = decoder_flops(model.decoder, num_tokens, num_tokens) // num_tokens
@@ -146,20 +174,5 @@ def _costs(model: Backbone) -> dict[str, Any]:
     }
 
 
-def _head_flops(model: Backbone) -> int:
-    if isinstance(model, Prismatic):
-        return linear_flops(model.action_head)
-    return head_flops(model.decoder)
-
-
-def _actions(model: Prismatic) -> dict[str, Any]:
-    config = model.config
-    return {
-        "shapes": {
-            "image": [config.num_views, 3, config.image_size, config.image_size],
-            "state": [config.state_width],
-            "action_chunk": [config.chunk_length, config.action_width],
-        },
-        "action_decoding": config.action_decoding.value,
-        "action_layout": config.action_layout.value,
-    }
+def _head_flops(model: AnyBackbone) -> int:
+    return 0 if model.config.decoder.head is Head.NONE else head_flops(model.decoder)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vla.cli.backbones import Backbone, BackboneConfig
+from vla.models.backbones.families import AnyBackbone, AnyConfig
 from vla.models.backbones.gemma4_config import Gemma4Config
 from vla.models.backbones.paligemma_config import PaliGemmaConfig
-from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import PrismaticConfig
 from vla.models.backbones.qwen2_vl_config import Qwen2VLConfig
 from vla.models.cost import linear_flops, tower_flops
@@ -35,7 +34,7 @@ class PictureCost:
 
 
 def picture_cost(
-    config: BackboneConfig, rows: int, columns: int, token_budget: int | None = None
+    config: AnyConfig, rows: int, columns: int, token_budget: int | None = None
 ) -> PictureCost:
     """Returns what a picture of rows x columns pixels becomes; `token_budget` instead of the config's is Gemma 4's."""
     match config:
@@ -76,7 +75,7 @@ def picture_cost(
             )
 
 
-def encode_flops(model: Backbone, cost: PictureCost) -> int:
+def encode_flops(model: AnyBackbone, cost: PictureCost) -> int:
     """Returns the operations from a prepared picture to its image tokens."""
     match model.vision:
         case ViT() as tower:
@@ -90,6 +89,6 @@ def encode_flops(model: Backbone, cost: PictureCost) -> int:
     return flops if connector is None else flops + linear_flops(connector) * cost.num_tokens
 
 
-def connector_of(model: Backbone) -> nn.Module | None:
+def connector_of(model: AnyBackbone) -> nn.Module | None:
     """Returns what makes tokens of the decoder of vision features; None where patches are tokens already."""
-    return model.projector if isinstance(model, Prismatic) else model.connector
+    return model.connector

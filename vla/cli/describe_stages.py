@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from vla.cli.backbones import Family
+from vla.models.backbones.families import Family
 
 STAGE_NAMES = ("1 unimodal", "2 multimodal", "3 transfer", "4 robot actions")
 

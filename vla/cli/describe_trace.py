@@ -3,8 +3,8 @@
 perceive   pictures to features of patches
 align      features to tokens as wide as the decoder's
 reason     the decoder reads image tokens and words
-generate   action tokens come out, one after another or all at once
-act        tokens to bins, bins to numbers, numbers to motion
+generate   tokens, bins or numbers come out, one after another, all at once, or out of noise
+act        what came out to numbers, numbers to motion
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vla.cli import trace_inputs
-from vla.cli.backbones import Backbone
 from vla.cli.build import find_checkpoint
 from vla.cli.describe_pictures import connector_of
 from vla.cli.trace_actions import ActionMeaning
-from vla.cli.trace_inputs import PrismaticInputs, SequenceInputs
-from vla.inference.engine import ActionEngine, embed_prefix
-from vla.inference.generate import generate
-from vla.models.action_heads import ParallelActionHead, TokenActionHead
-from vla.models.backbones.prismatic import Prismatic
+from vla.cli.trace_inputs import TraceInputs
+from vla.inference.engine import ActionEngine
+from vla.inference.fast_decoding import generate_chunks
+from vla.models.action_heads import (
+    FastActionHead,
+    FlowActionHead,
+    L1ActionHead,
+    ParallelActionHead,
+    TokenActionHead,
+)
+from vla.models.action_model import VisionLanguageAction
+from vla.models.backbones.families import AnyBackbone
 from vla.models.sequence import Prefix, next_positions, read
 from vla.nn.masks import attention_mask
 
@@ -62,12 +70,9 @@ def trace(checkpoint: str, backbone: str) -> list[Step]:
         ConfigError: the backbone is unknown, or too large to be run here.
         CheckpointError: there is no such checkpoint.
     """
-    if not backbone:
-        return _trace_prismatic(trace_inputs.of_checkpoint(find_checkpoint(checkpoint)))
-    inputs = trace_inputs.of_backbone(backbone)
-    if isinstance(inputs, PrismaticInputs):
-        return _trace_prismatic(inputs)
-    return _trace_sequence(inputs)
+    if backbone:
+        return _trace(trace_inputs.of_backbone(backbone))
+    return _trace(trace_inputs.of_checkpoint(find_checkpoint(checkpoint)))
 
 
 def text(steps: Sequence[Step]) -> str:
@@ -80,43 +85,12 @@ def text(steps: Sequence[Step]) -> str:
     return "\n".join(lines)
 
 
-def _trace_sequence(inputs: SequenceInputs) -> list[Step]:
-    """PaliGemma, Qwen2-VL and Gemma 4: image tokens stand where the prompt keeps places for them."""
-    model = inputs.model.eval()
-    with torch.inference_mode(), _watching(model) as seen:
-        prefix = model.embed(inputs.ids, inputs.valid, *inputs.pictures.values())
-    steps = [
-        Step(stage="perceive", what="picture (colours, rows, columns)", shape=inputs.picture_shape),
-        *(
-            Step(stage="perceive", what=name, shape=tuple(tensor.shape))
-            for name, tensor in inputs.pictures.items()
-        ),
-        *_seen_steps(seen),
-        Step(
-            stage="align",
-            what="prompt",
-            shape=tuple(inputs.ids.shape),
-            note=f"{int((inputs.ids == inputs.image_id).sum())} of them places for image tokens",
-        ),
-        *_reason_steps(model, prefix),
-    ]
-    generated = generate(
-        model.decoder,
-        prefix,
-        max_tokens=inputs.meaning.width,
-        allowed_ids=lambda step: inputs.meaning.ids(step),
-    )
-    steps += _generated_steps(generated.tokens, generated.probabilities, prefix, model)
-    return [*steps, *_act_steps(inputs.meaning.bins(generated.tokens), inputs.meaning)]
-
-
-def _trace_prismatic(inputs: PrismaticInputs) -> list[Step]:
-    """Pictures of every camera, then words and proprioception; actions one by one or all in one pass."""
+def _trace(inputs: TraceInputs) -> list[Step]:
+    """Pictures of every camera, then words and proprioception; what comes out depends on the action head."""
     model = inputs.model.eval()
     arguments = (inputs.images, inputs.text_ids, inputs.text_valid, inputs.state)
-    with torch.inference_mode(), _watching(model) as seen:
-        prefix = embed_prefix(model, *arguments)
-        read_once = None if isinstance(model.action_head, TokenActionHead) else model(*arguments)
+    with torch.inference_mode(), _watching(model.backbone) as seen:
+        prefix = model.prefix(*arguments)
     steps = [
         Step(
             stage="perceive",
@@ -126,31 +100,72 @@ def _trace_prismatic(inputs: PrismaticInputs) -> list[Step]:
         ),
         *_seen_steps(seen[:2]),
         Step(
-            stage="align", what="words", shape=tuple(inputs.text_ids.shape), note=inputs.instruction
+            stage="align",
+            what="prompt",
+            shape=tuple(inputs.text_ids.shape),
+            note=inputs.instruction,
         ),
     ]
     if inputs.state is not None:
         note = "becomes one token" if model.proprio is not None else ""
         shape = tuple(inputs.state.shape)
         steps.append(Step(stage="align", what="proprioception", shape=shape, note=note))
-    steps += _reason_steps(model, prefix)
-    statistics, spec = inputs.meaning.statistics, inputs.meaning.spec
-    rest = None if statistics is None else torch.from_numpy(statistics.rest_bins(spec))
-    bins, probabilities = ActionEngine(model=model, rest_bins=rest).predict(*arguments)
-    if read_once is None:
-        tokens = inputs.meaning.tokens(bins).flatten(1)
-        steps += _generated_steps(tokens, probabilities.flatten(1), prefix, model)
-    else:
-        logits = read_once.action_logits
-        slots = "learned slots, all read in one pass"
-        steps += [
-            Step(stage="generate", what=slots, shape=_slots_shape(model)),
-            Step(stage="generate", what="logits over the bins", shape=tuple(logits.shape)),
-        ]
-    return [*steps, *_act_steps(bins, inputs.meaning)]
+    steps += _reason_steps(model.backbone, prefix)
+    with torch.inference_mode():
+        decoded, values = _decoded(inputs, prefix)
+    return [*steps, *decoded, *_act_steps(values, inputs.meaning)]
 
 
-def _reason_steps(model: Backbone, prefix: Prefix) -> Iterator[Step]:
+def _decoded(inputs: TraceInputs, prefix: Prefix) -> tuple[list[Step], NDArray[np.float32]]:
+    """What comes out, and the actions in [-1, 1] that it stands for."""
+    model, meaning, head = inputs.model, inputs.meaning, inputs.model.action_head
+    arguments = (inputs.images, inputs.text_ids, inputs.text_valid, inputs.state)
+    engine = ActionEngine(model=model)
+    match head:
+        case TokenActionHead() | ParallelActionHead():
+            if meaning.statistics is not None:
+                engine.rest_bins = torch.from_numpy(meaning.statistics.rest_bins(meaning.spec))
+            bins, probabilities = engine.predict(*arguments)
+            if isinstance(head, TokenActionHead):
+                tokens = meaning.tokens(bins).flatten(1)
+                steps = [
+                    *_generated_steps(tokens, probabilities.flatten(1), prefix, model.backbone)
+                ]
+            else:
+                shape = tuple(model(*arguments).action_logits.shape)
+                steps = [
+                    _suffix_step("learned slots, all read in one pass", model, head.num_slots),
+                    Step(stage="generate", what="logits over the bins", shape=shape),
+                ]
+            first = bins.reshape(-1, meaning.width)[0].tolist()
+            steps.append(Step(stage="act", what="bins", shape=tuple(bins.shape), note=_few(first)))
+            values = meaning.values(bins)
+            centres = "bin centres in [-1, 1]"
+            steps.append(Step(stage="act", what=centres, shape=values.shape, note=_few(values[0])))
+            return steps, values
+        case FastActionHead():
+            assert meaning.fast is not None
+            assert meaning.end_id is not None
+            chunk, written = generate_chunks(model, prefix, meaning.fast, meaning.end_id)
+            steps = [
+                *_generated_steps(written.tokens, written.probabilities, prefix, model.backbone)
+            ]
+            what = "chunk that the tokens spell"
+        case L1ActionHead():
+            chunk, _ = engine.chunk(*arguments)
+            steps = [_suffix_step("learned slots, all read in one pass", model, chunk.shape[1])]
+            what = "numbers in [-1, 1]"
+        case FlowActionHead():
+            engine.generator = torch.Generator().manual_seed(0)
+            chunk, _ = engine.chunk(*arguments)
+            note = f"read {engine.flow_steps} times, from noise to actions"
+            steps = [_suffix_step("noisy actions and the time", model, chunk.shape[1], note)]
+            what = "numbers in [-1, 1]"
+    values = chunk[0].float().numpy()
+    return [*steps, Step(stage="act", what=what, shape=values.shape, note=_few(values[0]))], values
+
+
+def _reason_steps(model: AnyBackbone, prefix: Prefix) -> Iterator[Step]:
     mask = attention_mask(prefix.valid, prefix.blocks)
     with torch.inference_mode():
         hidden = read(model.decoder, prefix)
@@ -179,7 +194,7 @@ def _reason_steps(model: Backbone, prefix: Prefix) -> Iterator[Step]:
 
 
 def _generated_steps(
-    tokens: Tensor, probabilities: Tensor, prefix: Prefix, model: Backbone
+    tokens: Tensor, probabilities: Tensor, prefix: Prefix, model: AnyBackbone
 ) -> Iterator[Step]:
     config = model.config.decoder
     shapes = [config.kv_shape(layer) for layer in range(config.depth)]
@@ -200,11 +215,8 @@ def _generated_steps(
     )
 
 
-def _act_steps(bins: Tensor, meaning: ActionMeaning) -> Iterator[Step]:
-    values, actions = meaning.values(bins), meaning.actions(bins)
-    first = bins.reshape(-1, meaning.width)[0].tolist()
-    yield Step(stage="act", what="bins", shape=tuple(bins.shape), note=_few(first))
-    yield Step(stage="act", what="bin centres in [-1, 1]", shape=values.shape, note=_few(values[0]))
+def _act_steps(values: NDArray[np.float32], meaning: ActionMeaning) -> Iterator[Step]:
+    actions = meaning.actions(values)
     yield Step(stage="act", what="actions", shape=actions.shape)
     for name, unit, value in zip(meaning.spec.names, meaning.spec.units, actions[0], strict=True):
         yield Step(
@@ -221,7 +233,7 @@ def _seen_steps(seen: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Step]:
 
 
 @contextmanager
-def _watching(model: Backbone) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
+def _watching(model: AnyBackbone) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
     """Collects the shapes that enter and leave the connector, or leave the patch embedding where there is none."""
     seen: list[tuple[str, tuple[int, ...]]] = []
     connector = connector_of(model)
@@ -244,7 +256,6 @@ def _few(values: Sequence[float]) -> str:
     return " ".join(shown) + (" ..." if len(values) > 7 else "")
 
 
-def _slots_shape(model: Prismatic) -> tuple[int, ...]:
-    head = model.action_head
-    assert isinstance(head, ParallelActionHead)
-    return (1, head.num_slots, model.config.decoder.width)
+def _suffix_step(what: str, model: VisionLanguageAction, num_tokens: int, note: str = "") -> Step:
+    width = model.backbone.config.decoder.width
+    return Step(stage="generate", what=what, shape=(1, num_tokens, width), note=note)

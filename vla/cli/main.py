@@ -1,6 +1,7 @@
 """The `vla` command: finds the verb, resolves its settings, makes its run folder and reports how it ended.
 
-Exit status: 0 done, 1 an internal error or a run that reports a failure of its own, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 an internal error or a run that reports a failure of its own, 2 bad input, 130 interrupted,
+141 nobody reads the output any more (`vla describe | head`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import os
+import select
 import sys
 import time
 import traceback
@@ -24,6 +27,8 @@ from vla.cli.verbs import VERBS, Verb
 from vla.errors import ConfigError, VlaError, unknown_name
 
 logger = logging.getLogger(__name__)
+
+NO_READER = 141  # 128 + SIGPIPE: what a shell reports of any tool whose output nobody reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,18 @@ class Request:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit status; arguments as in `vla VERB name=VALUE ...`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _answer(arguments)
+        sys.stdout.flush()  # here, where its failure is known for what it is
+        return status
+    except BrokenPipeError as error:
+        if not _has_no_reader():
+            return _fail(error, "--debug" in arguments, status=1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
+        return NO_READER
+
+
+def _answer(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         if not arguments or arguments[0] in ("--help", "-h", "help"):
@@ -56,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line for people, the rest in the log
         return _fail(error, debug, status=1)
 
@@ -92,6 +111,16 @@ def parse(arguments: list[str]) -> Request:
         else:
             overrides.append(word)
     return Request(verb=verb, name=name, overrides=overrides, **own)
+
+
+def _has_no_reader() -> bool:
+    """Whether it is the standard output that is broken, and not some pipe of our own."""
+    output = select.poll()
+    try:
+        output.register(sys.stdout, 0)
+    except (OSError, ValueError):  # not a file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def check_packages() -> None:
@@ -178,6 +207,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     """Returns what summary.json says of an error, after writing its traceback to the log file."""
     if isinstance(error, KeyboardInterrupt):
         return {"status": "interrupted", "exit_code": 130}
+    if isinstance(error, BrokenPipeError) and _has_no_reader():
+        return {"status": "interrupted", "exit_code": NO_READER}
     logging.getLogger("traceback").info("%s", "".join(traceback.format_exception(error)))
     exit_code = 2 if isinstance(error, VlaError) else 1
     return {"error": str(error), "error_type": type(error).__name__, "exit_code": exit_code}

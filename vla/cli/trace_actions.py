@@ -1,4 +1,4 @@
-"""What action tokens mean: ids, bins, numbers in [-1, 1], motion."""
+"""What comes out of a model, as motion: ids, bins, numbers in [-1, 1], actions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vla.data.stats import ActionStatistics
 from vla.tokenizers.action_bins import NUM_BINS, ActionBins, ActionVocabulary
+from vla.tokenizers.fast import FastTokenizer
 from vla.types import ActionSpec
 
 
@@ -23,11 +24,15 @@ class ActionMeaning:
         spec: names, units and limits.
         vocabulary: which ids stand for which bins.
         statistics: what -1 and 1 mean; None: the limits.
+        fast: codes chunks, for a model that decodes with it.
+        end_id: what the model writes after its last action token.
     """
 
     spec: ActionSpec
     vocabulary: ActionVocabulary
     statistics: ActionStatistics | None = None
+    fast: FastTokenizer | None = None
+    end_id: int | None = None
 
     @property
     def width(self) -> int:
@@ -53,9 +58,8 @@ class ActionMeaning:
         """Returns the centres of bins, (actions, width)."""
         return ActionBins.decode(bins.numpy()).reshape(-1, self.width)
 
-    def actions(self, bins: Tensor) -> NDArray[Any]:
-        """Returns actions (actions, width) in the units of `spec`, within its limits."""
-        values = self.values(bins)
+    def actions(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Returns normalised values as actions (actions, width) in the units of `spec`, within its limits."""
         if self.statistics is not None:
             return self.spec.clip(self.statistics.unnormalize(values))
         low, high = np.array(self.spec.low), np.array(self.spec.high)

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 
 from vla.checkpoints import native
-from vla.cli.backbones import (
-    SMALL_BACKBONES,
-    Family,
-    backbone_config,
-    build_backbone,
-    family_of,
-)
+from vla.cli.backbones import SMALL_BACKBONES, backbone_config
 from vla.cli.trace_actions import ActionMeaning
 from vla.errors import ConfigError
-from vla.models.backbones.gemma4 import Gemma4
-from vla.models.backbones.paligemma import PaliGemma
-from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.qwen2_vl import Qwen2VL
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
+from vla.models.backbones.families import Family, build_backbone, family_of
+from vla.models.backbones.paligemma_config import PaliGemmaConfig
+from vla.models.backbones.prismatic_config import PrismaticConfig
 from vla.tokenizers.action_bins import ActionLayout
-from vla.tokenizers.action_tokens import action_vocabulary, extend_with_actions
-from vla.tokenizers.loc_seg import CODEWORD_TOKENS, LOCATION_TOKENS
-from vla.tokenizers.prompt_chat import GEMMA4, QWEN2_VL, ChatFormat, ChatPrompts, Picture, user
-from vla.tokenizers.prompt_paligemma import PaliGemmaPrompts
-from vla.tokenizers.text import train_text_tokenizer
+from vla.tokenizers.prompt import PromptTemplate
+from vla.tokenizers.prompt_action import InstructionPrompts
+from vla.tokenizers.prompt_chat import GEMMA4, QWEN2_VL
+from vla.tokenizers.scene_vocabulary import PALIGEMMA_IMAGE, train_scene_tokenizer
 from vla.types import TABLETOP, Observation
 
 INSTRUCTION = "pick up the red cube"
 PICTURE_SIZE = (48, 64)  # rows x columns of the test picture, pixels
 SEED = 1_000_000  # of the scene: the first that no training has seen
-MAX_PROMPT_TOKENS = 512
+_IMAGE = {
+    Family.PALIGEMMA: PALIGEMMA_IMAGE,
+    Family.QWEN2_VL: QWEN2_VL.image,
+    Family.GEMMA4: GEMMA4.image,
+}
 
 
 @dataclass(kw_only=True)
-class PrismaticInputs:
-    """Arguments of a Prismatic model, a batch of one."""
+class TraceInputs:
+    """Arguments of a model that acts, a batch of one."""
 
-    model: Prismatic
+    model: VisionLanguageAction
     images: Tensor
     text_ids: Tensor
     text_valid: Tensor
@@ -53,154 +49,86 @@ class PrismaticInputs:
     source: str  # of the pictures
 
 
-@dataclass(kw_only=True)
-class SequenceInputs:
-    """Arguments of the other families, a batch of one."""
-
-    model: PaliGemma | Qwen2VL | Gemma4
-    picture_shape: tuple[int, ...]
-    pictures: dict[str, Tensor]  # what `embed` takes after ids and valid, by what it is
-    ids: Tensor
-    valid: Tensor
-    image_id: int
-    meaning: ActionMeaning
-
-
-def of_checkpoint(directory: Path) -> PrismaticInputs:
+def of_checkpoint(directory: Path) -> TraceInputs:
     """Returns a checkpoint's model with a scene of the simulated table, or test pictures if it is for another arm."""
     loaded = native.load(directory)
-    contract, config = loaded.contract, loaded.model.config
+    contract, actions = loaded.contract, loaded.model.config
     body = contract.embodiment
     if body.name == TABLETOP.name:
-        observation, source = rendered(config.image_size), "rendered, scene of seed 1000000"
+        observation, source = rendered(contract.image_size), "rendered, scene of seed 1000000"
         pictures = np.stack([observation.images[name] for name in body.camera_names])
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         state = contract.state_statistics.normalize(observation.state)
         instruction = observation.instruction
     else:
-        images, source = (
-            torch.stack([_test_picture(config.image_size)] * config.num_views),
-            "test pictures",
-        )
-        state, instruction = np.zeros(config.state_width, np.float32), INSTRUCTION
+        images = torch.stack([_test_picture(contract.image_size)] * len(body.camera_names))
+        state, instruction = np.zeros(actions.state_width, np.float32), INSTRUCTION
+        source = "test pictures"
     ids, valid = loaded.prompt_encoder([instruction])
-    return PrismaticInputs(
+    return TraceInputs(
         model=loaded.model,
         images=images[None].contiguous(),
         text_ids=torch.from_numpy(ids),
         text_valid=torch.from_numpy(valid),
-        state=torch.from_numpy(state)[None] if config.state_width else None,
+        state=torch.from_numpy(state)[None] if actions.state_width else None,
         meaning=ActionMeaning(
             spec=body.action_spec,
-            vocabulary=config.action_vocabulary(),
+            vocabulary=actions.action_vocabulary(),
             statistics=contract.action_statistics,
+            fast=contract.fast,
+            end_id=loaded.prompt_encoder.end_id,
         ),
         instruction=instruction,
         source=source,
     )
 
 
-def of_backbone(name: str) -> PrismaticInputs | SequenceInputs:
-    """Returns a small backbone with random weights and a test picture.
+def of_backbone(name: str) -> TraceInputs:
+    """Returns a small backbone that acts, with random weights and a test picture.
+
+    Prismatic decodes a chunk in one pass, as the shipped policy does; the others one action, token by token.
 
     Raises:
         ConfigError: no backbone has this name, or it is a released one.
     """
-    config = backbone_config(name)
+    family = family_of(backbone_config(name))
     if name not in SMALL_BACKBONES:
         raise ConfigError(
             f"tracing runs the model, and {name} has no weights here; choose one of {', '.join(SMALL_BACKBONES)}"
         )
     torch.manual_seed(0)
-    if family_of(config) is Family.PRISMATIC:
-        return _prismatic(name)
-    return _sequence(name, family_of(config))
-
-
-def _prismatic(name: str) -> PrismaticInputs:
-    tokenizer = train_text_tokenizer([INSTRUCTION])
-    model = build_backbone(SMALL_BACKBONES[name](tokenizer.get_vocab_size()))
-    assert isinstance(model, Prismatic)
-    config = model.config
-    ids = torch.tensor([tokenizer.encode(INSTRUCTION).ids])
-    return PrismaticInputs(
-        model=model,
-        images=torch.stack([_test_picture(config.image_size)] * config.num_views)[None],
+    tokenizer = train_scene_tokenizer([INSTRUCTION] * 2)
+    config = SMALL_BACKBONES[name](tokenizer.get_vocab_size())
+    actions = ActionConfig(text_vocab_size=tokenizer.get_vocab_size())
+    if not isinstance(config, PrismaticConfig):
+        actions = replace(
+            actions, decoding=ActionDecoding.AUTOREGRESSIVE, layout=ActionLayout.NEW_256, chunk_length=1,
+            state_width=0, grounding=False,
+        )  # fmt: skip
+        decoder = replace(config.decoder, vocab_size=actions.num_token_rows)
+        config = replace(config, decoder=decoder, image_id=tokenizer.token_to_id(_IMAGE[family]))
+    is_square = isinstance(config, PrismaticConfig | PaliGemmaConfig)
+    picture = _test_picture(*([config.image_size] if is_square else PICTURE_SIZE))
+    num_views = config.num_views if isinstance(config, PrismaticConfig) else 1
+    backbone = build_backbone(config)
+    prompts = InstructionPrompts(
+        tokenizer,
+        family,
+        PromptTemplate.PLAIN,
+        max_text_tokens=20,
+        image_tokens=[backbone.num_image_tokens(picture.shape)] * num_views,
+    )
+    ids = torch.tensor([prompts.ids(INSTRUCTION)])
+    return TraceInputs(
+        model=VisionLanguageAction(backbone, actions),
+        images=torch.stack([picture] * num_views)[None],
         text_ids=ids,
         text_valid=torch.ones_like(ids, dtype=torch.bool),
-        state=torch.zeros(1, config.state_width) if config.state_width else None,
-        meaning=ActionMeaning(spec=TABLETOP.action_spec, vocabulary=config.action_vocabulary()),
+        state=torch.zeros(1, actions.state_width) if actions.state_width else None,
+        meaning=ActionMeaning(spec=TABLETOP.action_spec, vocabulary=actions.action_vocabulary()),
         instruction=INSTRUCTION,
         source="test pictures, random weights",
     )
-
-
-def _sequence(name: str, family: Family) -> SequenceInputs:
-    tokenizer = _tokenizer(family)
-    config = replace(
-        SMALL_BACKBONES[name](tokenizer.get_vocab_size()),
-        image_id=tokenizer.token_to_id(_IMAGE[family]),
-    )  # type: ignore[call-arg]
-    model = build_backbone(config)
-    picture = _test_picture(*PICTURE_SIZE)
-    match model:
-        case PaliGemma():
-            pictures = {"resized": model.config.prepare_pictures([picture])}
-            prompts = PaliGemmaPrompts(tokenizer, model.config.num_image_tokens)
-            row = prompts.row(INSTRUCTION)
-        case Qwen2VL():
-            packed = model.config.prepare_pictures([picture])
-            pictures = {
-                "patches (values)": packed.pixels,
-                "grid (steps, rows, columns)": packed.grids,
-            }
-            row = _chat_row(tokenizer, QWEN2_VL, packed.num_tokens[0])
-        case Gemma4():
-            padded = model.config.prepare_pictures([picture])
-            pictures = {
-                "patches, filled up (values)": padded.pixels,
-                "their places (column, row)": padded.positions,
-            }
-            row = _chat_row(tokenizer, GEMMA4, padded.num_tokens[0])
-        case _:
-            raise TypeError(f"{type(model).__name__} has no prompt of image placeholders")
-    ids = torch.tensor([row.ids])
-    width = TABLETOP.action_spec.width
-    return SequenceInputs(
-        model=model,
-        picture_shape=tuple(picture.shape),
-        pictures=pictures,
-        ids=ids,
-        valid=torch.ones_like(ids, dtype=torch.bool),
-        image_id=model.config.image_id,
-        meaning=ActionMeaning(
-            spec=TABLETOP.action_spec,
-            vocabulary=action_vocabulary(tokenizer, ActionLayout.NEW_256, width),
-        ),
-    )
-
-
-def _chat_row(tokenizer: Tokenizer, chat_format: ChatFormat, num_image_tokens: int) -> Any:
-    return ChatPrompts(tokenizer, chat_format).row([user(Picture(num_image_tokens), INSTRUCTION)])
-
-
-_IMAGE = {
-    Family.PALIGEMMA: "<image>",
-    Family.QWEN2_VL: QWEN2_VL.image,
-    Family.GEMMA4: GEMMA4.image,
-}
-
-
-def _tokenizer(family: Family) -> Tokenizer:
-    """Bytes and a few words, the special tokens of the family, and 256 action tokens."""
-    tokenizer = train_text_tokenizer([INSTRUCTION])
-    names: list[str | None] = ["<image>", *LOCATION_TOKENS, *CODEWORD_TOKENS]
-    if family is not Family.PALIGEMMA:
-        chat = QWEN2_VL if family is Family.QWEN2_VL else GEMMA4
-        names = [chat.turn_start, chat.turn_end, chat.image, chat.image_start, chat.image_end]
-        names += [chat.pad, chat.video, chat.beginning]
-    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names if name])
-    return extend_with_actions(tokenizer, ActionLayout.NEW_256, TABLETOP.action_spec.width)
 
 
 def _test_picture(rows: int, columns: int | None = None) -> Tensor:

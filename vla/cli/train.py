@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.cli.convert import to_plain
-from vla.training.config import RunConfig
+from vla.training.config import RunConfig, WandbConfig
 from vla.training.track import JsonlTracker, Metrics, Tracker, TrackerGroup
 
 logger = logging.getLogger(__name__)
@@ -22,28 +22,37 @@ def run(cfg: RunConfig, directory: Path) -> dict[str, Any]:
 
     if cfg.init_from:
         cfg = replace(cfg, init_from=str(find_checkpoint(cfg.init_from)))
-    trackers: list[Tracker] = [JsonlTracker(directory / "metrics.jsonl", keep_rows=cfg.resume)]
-    if cfg.wandb.enabled:
-        trackers.append(WandbTracker(cfg, directory))
-    tracker = TrackerGroup(trackers)
+    tracker = open_tracker(cfg.wandb, directory, cfg)
     try:
         return train_policy(cfg, directory, tracker, _tabletop_sentences())
     finally:
         tracker.close()
 
 
+def open_tracker(wandb: WandbConfig, directory: Path, cfg: Any) -> Tracker:
+    """Returns what writes the run's metrics.jsonl, and sends them to Weights and Biases where that is asked for.
+
+    Args:
+        wandb: whether and where.
+        directory: of the run.
+        cfg: the verb's whole config; with `resume` the rows of the last run are kept.
+    """
+    trackers: list[Tracker] = [JsonlTracker(directory / "metrics.jsonl", keep_rows=cfg.resume)]
+    if wandb.enabled:
+        trackers.append(WandbTracker(wandb.project, to_plain(cfg), directory))
+    return TrackerGroup(trackers)
+
+
 class WandbTracker:
     """Logs to Weights and Biases; offline, into the run's folder, unless an API key is set or a login is stored."""
 
-    def __init__(self, cfg: RunConfig, directory: Path) -> None:
+    def __init__(self, project: str, settings: dict[str, Any], directory: Path) -> None:
         import wandb
 
         is_logged_in = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
         if not is_logged_in:
             os.environ.setdefault("WANDB_MODE", "offline")
-        self._run = wandb.init(
-            project=cfg.wandb.project, dir=directory, config=to_plain(cfg), resume="allow"
-        )
+        self._run = wandb.init(project=project, dir=directory, config=settings, resume="allow")
 
     def log(self, metrics: Metrics, step: int) -> None:
         self._run.log(metrics, step=step)

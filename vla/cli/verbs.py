@@ -38,6 +38,28 @@ VERBS: dict[str, Verb] = {
         ),
         resumes=True,
     ),
+    "pretrain": Verb(
+        module="vla.cli.pretrain",
+        config_name="pretrain",
+        summary="train a tower, a decoder, a mask codec or a model that answers on labelled scenes",
+        examples=(
+            "vla pretrain siglip scenes=[datasets/scenes]",
+            "vla pretrain dinov2 scenes=[datasets/scenes] training.steps=2000",
+            "vla pretrain siglip resume=true",
+        ),
+        positional="stage",
+        resumes=True,
+    ),
+    "ask": Verb(
+        module="vla.cli.ask",
+        config_name="ask",
+        summary="ask a model about a picture: words, boxes and masks; or measure its answers",
+        examples=(
+            'vla ask image=table.png prompt="detect the red cube"',
+            'vla ask image=table.png prompt="answer en how many balls are there?"',
+            "vla ask scenes=datasets/scenes checkpoint=outputs/pretrain/multimodal/latest",
+        ),
+    ),
     "eval": Verb(
         module="vla.cli.evaluate",
         config_name="eval",
@@ -47,8 +69,23 @@ VERBS: dict[str, Verb] = {
             "vla eval policy=outputs/train/latest env=stack swap_instruction=true",
         ),
     ),
+    "examine": Verb(
+        module="vla.cli.examine",
+        config_name="examine",
+        summary="measure how well a model answers, detects and segments on held-out scenes",
+        examples=(
+            "vla examine checkpoint=outputs/pretrain/multimodal/latest scenes=[datasets/scenes]",
+        ),
+    ),
+    "compare": Verb(
+        module="vla.cli.compare",
+        config_name="compare",
+        summary="measure the backbone families against each other, with a report",
+        examples=("vla compare --quick", "vla compare only=[generations] seeds=[0]"),
+        flags=("quick",),
+    ),
     "deploy": Verb(
-        module="vla.cli.deploy",
+        module="vla.cli.deploy.command",
         config_name="deploy",
         summary="drive an arm in real time, simulated or real",
         examples=(
@@ -59,7 +96,7 @@ VERBS: dict[str, Verb] = {
         flags=("dry_run",),
     ),
     "doctor": Verb(
-        module="vla.cli.doctor",
+        module="vla.cli.doctor.command",
         config_name="doctor",
         summary="check a robot and a policy against each other before anything moves",
         examples=(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vla.data.chunks import ActionChunks
 from vla.data.jitter import ColorJitterConfig, jitter_colors
 from vla.data.lerobot import Frames
 from vla.data.mixture import Mixture, split_episodes
+from vla.data.prefetch import made_ahead
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import ConfigError, DatasetError
-from vla.tokenizers.action_bins import ActionBins
+from vla.tokenizers.fast import FastTokenizer
 from vla.types import ActionSpec
 
 TextEncoder = Callable[[Sequence[str]], tuple[NDArray[np.int64], NDArray[np.bool_]]]
@@ -43,6 +43,9 @@ class TrainBatch:
         action_bins: (B, K, A) int64, 0..255.
         action_valid: (B, K) bool, False on actions the loss shall skip.
         actions: (B, K, A) float32 in physical units.
+        normalized: (B, K, A) float32, the same in [-1, 1]: what continuous heads learn.
+        fast_tokens: (B, L) int64, the chunk as FAST's tokens, -1 after each row's last; None without that tokenizer.
+            A chunk is coded as a whole: `action_valid` does not count there.
         grounding: (B, 7) float32 where the dataset carries it (see `vla.data.layout.GROUNDING_NAMES`), else None.
     """
 
@@ -53,7 +56,9 @@ class TrainBatch:
     action_bins: Tensor
     action_valid: Tensor
     actions: Tensor
+    normalized: Tensor
     grounding: Tensor | None
+    fast_tokens: Tensor | None = None
 
     def to(self, device: torch.device) -> TrainBatch:
         """Returns the batch on `device`; itself when it is there already."""
@@ -88,6 +93,7 @@ class Batches:
         spec: which action dimensions are relative (they rest at 0) and which absolute (they rest at their last value).
         tokenizer: instructions to token rows; called once, with every task text.
         chunk_length: actions per sample, from the observation's own on.
+        fast: codes chunks for models that decode with it.
 
     Raises:
         DatasetError: datasets do not fit each other, or the split has no frames.
@@ -106,6 +112,7 @@ class Batches:
         seed: int = 0,
         split: Split = Split.TRAIN,
         cfg: BatchConfig | None = None,
+        fast: FastTokenizer | None = None,
     ) -> None:
         cfg = cfg or BatchConfig()
         if not frames or chunk_length < 1 or batch_size < 1:
@@ -116,18 +123,18 @@ class Batches:
         self._frames, self._cfg, self._seed = list(frames), cfg, seed
         self.batch_size, self.chunk_length, self.split = batch_size, chunk_length, split
         self._offsets = np.cumsum([0, *(len(f) for f in frames)])
-        self._actions = np.concatenate([f.actions for f in frames])
-        self._bins = ActionBins.encode(action_statistics.normalize(self._actions)).astype(np.uint8)
+        self._chunks = ActionChunks(frames, action_statistics, spec, chunk_length)
         self._state = state_statistics.normalize(np.concatenate([f.state for f in frames]))
         self._grounding = _grounding(frames)
-        self._ends = np.concatenate(
-            [f.episode_ends[f.episode_index] + o for f, o in self._with_offsets()]
-        )
-        self._is_relative = np.asarray(spec.is_relative)
-        rest = np.zeros((1, spec.width), np.float32)
-        self._rest_bins = ActionBins.encode(action_statistics.normalize(rest)).astype(np.uint8)
         self._text_rows, self._text_ids, self._text_valid = _tokenize(frames, tokenizer)
-        self._order = Mixture(self._pools(), cfg.weights or [1.0] * len(frames), seed)
+        pools = self._pools()
+        self._order = Mixture(pools, cfg.weights or [1.0] * len(frames), seed)
+        self._fast_rows = self._fast_tokens = None
+        if fast is not None:
+            known = np.concatenate(pools)
+            self._fast_rows = np.zeros(len(self._chunks), np.int64)
+            self._fast_rows[known] = np.arange(len(known))
+            self._fast_tokens = self._chunks.fast_tokens(fast, known)
 
     @property
     def num_samples(self) -> int:
@@ -154,32 +161,15 @@ class Batches:
         return batch
 
     def prefetch(self, start_step: int, end_step: int, depth: int = 3) -> Iterator[TrainBatch]:
-        """Yields the batches of start_step .. end_step - 1 in order, `depth` ahead, made by one thread."""
-        with ThreadPoolExecutor(1, "batches") as maker:
-            ready: deque[Future[TrainBatch]] = deque()
-            try:
-                for step in range(start_step, end_step):
-                    ready.append(maker.submit(self.at, step))
-                    if len(ready) > depth:
-                        yield ready.popleft().result()
-                while ready:
-                    yield ready.popleft().result()
-            finally:
-                for batch in ready:
-                    batch.cancel()
+        """Returns the batches of start_step .. end_step - 1 in order, `depth` ahead, made by one thread."""
+        return made_ahead(self.at, start_step, end_step, depth)
 
     def _jitter_seed(self, step: int) -> int:
         return int(np.random.SeedSequence((self._seed, 3, step)).generate_state(1)[0])
 
     def _gather(self, samples: NDArray[np.int64]) -> TrainBatch:
-        rows = samples[:, None] + np.arange(self.chunk_length)
-        ends = self._ends[samples][:, None]
-        is_past = rows >= ends
-        rows = np.minimum(rows, ends - 1)
-        rests = is_past[..., None] & self._is_relative
-        actions = np.where(rests, np.float32(0), self._actions[rows])
-        bins = np.where(rests, self._rest_bins, self._bins[rows])
-        valid = np.ones_like(is_past) if self._cfg.train_past_end else ~is_past
+        chunks = self._chunks.at(samples)
+        valid = np.ones_like(chunks.is_past) if self._cfg.train_past_end else ~chunks.is_past
         text = self._text_rows[samples]
         grounding = None if self._grounding is None else torch.from_numpy(self._grounding[samples])
         return TrainBatch(
@@ -187,11 +177,21 @@ class Batches:
             text_ids=torch.from_numpy(self._text_ids[text]),
             text_valid=torch.from_numpy(self._text_valid[text]),
             state=torch.from_numpy(self._state[samples]),
-            action_bins=torch.from_numpy(bins.astype(np.int64)),
+            action_bins=torch.from_numpy(chunks.bins),
             action_valid=torch.from_numpy(valid),
-            actions=torch.from_numpy(actions),
+            actions=torch.from_numpy(chunks.actions),
+            normalized=torch.from_numpy(chunks.normalized),
             grounding=grounding,
+            fast_tokens=self._coded(samples),
         )
+
+    def _coded(self, samples: NDArray[np.int64]) -> Tensor | None:
+        """FAST's tokens, as wide as the longest of these rows."""
+        if self._fast_tokens is None or self._fast_rows is None:
+            return None
+        tokens = self._fast_tokens[self._fast_rows[samples]]
+        longest = int((tokens >= 0).sum(axis=1).max())
+        return torch.from_numpy(tokens[:, :longest].astype(np.int64))
 
     def _images(self, samples: NDArray[np.int64]) -> Tensor:
         cameras = list(self._frames[0].images)

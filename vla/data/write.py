@@ -58,7 +58,7 @@ class DatasetWriter:
                 it was not made by this writer.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.root)
+        self._lock = take_lock(self.root)
         try:
             self.manifest = Manifest.open(self.root, self.layout, self._identity)
             discard_staged(self.root, {entry["key"] for entry in self.manifest.episodes})
@@ -202,7 +202,8 @@ def _parts(sizes: Sequence[int], limit: float) -> list[slice]:
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]
 
 
-def _take_lock(root: Path) -> int:
+def take_lock(root: Path) -> int:
+    """Returns a descriptor that keeps other writers out of `root` until it is closed or this process ends."""
     descriptor = os.open(root / ".writer.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

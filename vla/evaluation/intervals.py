@@ -63,12 +63,19 @@ def wilson(successes: int, episodes: int, z: float = Z_95) -> Rate:
         )
     if episodes == 0:
         return Rate(successes=0, episodes=0, success_rate=math.nan, low=0.0, high=1.0)
-    rate, spread = successes / episodes, z * z / episodes
-    centre = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / episodes + spread / (4 * episodes)) / (1 + spread)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == episodes else min(1.0, centre + half)
+    rate = successes / episodes
+    low, high = wilson_bounds(rate, episodes, z)
     return Rate(successes=successes, episodes=episodes, success_rate=rate, low=low, high=high)
+
+
+def wilson_bounds(rate: float, size: float, z: float = Z_95) -> tuple[float, float]:
+    """Returns both ends of Wilson's interval of a share of `size` outcomes, which need not be a whole number."""
+    spread = z * z / size
+    centre = (rate + spread / 2) / (1 + spread)
+    half = z * math.sqrt(rate * (1 - rate) / size + spread / (4 * size)) / (1 + spread)
+    low = 0.0 if rate == 0 else max(0.0, centre - half)
+    high = 1.0 if rate == 1 else min(1.0, centre + half)
+    return low, high
 
 
 def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedComparison:

@@ -9,6 +9,7 @@ does not depend on the other rows of its batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from vla.nn.positions import last_valid
 
 # Given the number of a step, from 0 on, returns the ids that may come out in it; None where any may.
 AllowedIds = Callable[[int], Int[Tensor, " ids"] | None]
+# Given what came out so far (batch, steps), returns True for what may come next in each row (batch, vocabulary).
+AllowedNext = Callable[[Tensor], Tensor]
 # Given hidden states (batch, 1, width), returns logits over the vocabulary (batch, 1, vocabulary).
 ReadLogits = Callable[[Tensor], Tensor]
 
@@ -68,6 +71,7 @@ def generate(
     max_tokens: int,
     stop_ids: Sequence[int] = (),
     allowed_ids: AllowedIds | None = None,
+    allowed_next: AllowedNext | None = None,
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
     read_logits: ReadLogits | None = None,
@@ -81,6 +85,7 @@ def generate(
         max_tokens: of each row, the stop token included.
         stop_ids: a row ends after any of these.
         allowed_ids: the ids that may come out in each step; None allows all in all steps.
+        allowed_next: likewise, where rows differ in what they may say, depending on what they have said.
         sampling: how a token is drawn.
         generator: source of randomness when `sampling` draws.
         read_logits: what reads the logits; None takes the decoder's own head.
@@ -93,9 +98,13 @@ def generate(
     stop = torch.tensor(list(stop_ids), dtype=torch.int64, device=prefix.embeddings.device)
     hidden, context = prefill(decoder, prefix, num_further_tokens=max_tokens - 1)
     is_running = prefix.valid.any(dim=1)
+    nothing = stop.new_empty(len(is_running), 0)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     for step in range(max_tokens):
         logits = (read_logits or decoder.logits)(hidden)[:, 0]
+        if allowed_next is not None:
+            said = torch.stack([tokens for tokens, *_ in steps], dim=1) if steps else nothing
+            logits = logits.masked_fill(~allowed_next(said), -math.inf)
         tokens, probability = _choose_token(
             logits, allowed_ids and allowed_ids(step), sampling, generator
         )

@@ -36,7 +36,6 @@ class Sampling:
 
 
 GREEDY = Sampling()
-_MIDDLE = 0.3  # share of the probability that `cautious` chooses from
 
 
 def choose(
@@ -64,25 +63,29 @@ def choose(
 
 
 def cautious(
-    logits: Float[Tensor, "*batch dims bins"], rest_bins: Int[Tensor, " dims"] | None = None
+    logits: Float[Tensor, "*batch dims bins"],
+    share: float,
+    rest_bins: Int[Tensor, " dims"] | None = None,
 ) -> tuple[Int[Tensor, "*batch dims"], Float[Tensor, "*batch dims"]]:
-    """Returns, of the bins in the middle 30 % of each distribution, the one nearest to rest, and its probability.
+    """Returns, of the bins in the middle of each distribution, the one nearest to rest, and its probability.
 
     Where all numbers of a chunk are read at once, the most probable bins of several need not belong together. When the
     end of a descent is uncertain by a step, "still going down" is spread over many bins and "up again" is a single one:
     the mode lifts an arm that has not closed its hand. What most of the probability agrees on does not, and where it
-    is divided the smaller motion is the one that can be corrected by the next look.
+    is divided the smaller motion is the one that can be corrected by the next look. The larger the share, the more
+    often that is no motion at all.
 
     Args:
         logits: over bins that are in the order of what they mean.
+        share: of the probability, half of it on either side of the median, to choose from, 0 to 1; 0 is the median.
         rest_bins: of each dimension the bin that changes nothing, or -1 where there is none: there the median counts,
             as it does everywhere when None is given.
     """
     probabilities = logits.float().softmax(dim=-1)
     below = probabilities.cumsum(dim=-1)
     low, middle, high = (
-        (below < share).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
-        for share in (0.5 - _MIDDLE / 2, 0.5, 0.5 + _MIDDLE / 2)
+        (below < bound).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+        for bound in (0.5 - share / 2, 0.5, 0.5 + share / 2)
     )
     chosen = middle
     if rest_bins is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,13 @@ from torch.nn import functional as F
 from vla.errors import ConfigError
 from vla.models.vision.pooling import AveragePool
 from vla.nn.norms import RMSNorm
+
+
+class ConnectorKind(Enum):
+    """What stands between a tower of one picture size and the decoder."""
+
+    LINEAR = "linear"  # PaliGemma
+    MLP = "mlp"  # LLaVA 1.5
 
 
 class LinearConnector(nn.Module):

@@ -25,7 +25,7 @@ def llama2_7b(vocab_size: int = 32064) -> DecoderConfig:
 
     Source: meta-llama/Llama-2-7b-hf config.json; openvla/openvla-7b config.json for the vocabulary.
     """
-    return DecoderConfig(vocab_size=vocab_size)
+    return DecoderConfig(vocab_size=vocab_size, head=Head.OWN)
 
 
 def gemma_2b(vocab_size: int = 257216) -> DecoderConfig:

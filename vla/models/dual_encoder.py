@@ -7,7 +7,7 @@ A tower each, one vector each, of unit length; the logit of a pair is their cosi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -193,6 +193,34 @@ def siglip2_base_naflex() -> DualEncoderConfig:
     text = TextTowerConfig(vocab_size=256000, width=768, depth=12, num_heads=12, mlp_width=3072)
     return DualEncoderConfig(
         vision=presets.siglip2_base_naflex(), image_size=256, text=text, embedding_width=768
+    )
+
+
+def tiny_siglip(
+    vocab_size: int,
+    *,
+    image_size: int = 64,
+    width: int = 128,
+    depth: int = 4,
+    patch_size: int = 8,
+    text_width: int = 128,
+    text_depth: int = 3,
+    max_text_tokens: int = 64,
+) -> DualEncoderConfig:
+    """Returns a pair to be trained on a CPU; its vision tower is `presets.tiny_siglip`'s with an attention pool."""
+    tower = presets.tiny_siglip(width, depth, patch_size)
+    return DualEncoderConfig(
+        vision=replace(tower, has_attention_pool=True),
+        image_size=image_size,
+        text=TextTowerConfig(
+            vocab_size=vocab_size,
+            max_tokens=max_text_tokens,
+            width=text_width,
+            depth=text_depth,
+            num_heads=text_width // 32,
+            mlp_width=4 * text_width,
+        ),
+        embedding_width=width,
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from vla.models.action_heads import ParallelActionHead
+from vla.models.action_heads import L1ActionHead, ParallelActionHead
 from vla.models.decoder import Decoder
 from vla.models.dual_encoder import TextTower
 from vla.models.vision.pooling import AttentionPool
@@ -45,7 +45,7 @@ def initialise(model: nn.Module) -> None:
                 nn.init.normal_(module.probe, std=STANDARD_DEVIATION)
             case RawPatchEmbedding():
                 nn.init.normal_(module.axis_tables, std=STANDARD_DEVIATION)
-            case ParallelActionHead():
+            case ParallelActionHead() | L1ActionHead():
                 nn.init.normal_(module.slots, std=STANDARD_DEVIATION)
             case _:
                 pass

@@ -70,3 +70,26 @@ class KVCache:
     def advance(self, num_tokens: int) -> None:
         """Counts the tokens of the finished step."""
         self.length += num_tokens
+
+    def peek(self) -> KVCache:
+        """Returns a cache of the same keys and values that is read but never filled: appended ones are seen once.
+
+        For a suffix that is read again and again after the same prefix. Gradients flow through what is appended, if
+        the kept keys and values were not made in inference mode.
+        """
+        return _Peek(self)
+
+
+class _Peek(KVCache):
+    def __init__(self, kept: KVCache) -> None:
+        self.max_tokens, self.length, self._layers = kept.max_tokens, kept.length, kept._layers
+
+    def append(self, layer: int, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
+        kept = self._layers[layer]
+        if kept is None:
+            raise IndexError(f"layer {layer} has no keys of its own to store")
+        k, v = kept[:, :, :, : self.length]
+        return torch.cat([k, k_BHTD], dim=2), torch.cat([v, v_BHTD], dim=2)
+
+    def advance(self, num_tokens: int) -> None:
+        del num_tokens

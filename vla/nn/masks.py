@@ -48,7 +48,9 @@ def attention_mask(
         window: keys this many valid tokens or more before the query are out of reach, the query itself counted;
             None sets no limit.
         keeps_blocks: the window does not cut blocks: tokens of one block see each other however far apart.
-        documents: number of the document each token belongs to, where several are packed into one row.
+        documents: number of the document each token belongs to, where several are packed into one row, each in one
+            piece; tokens of -1 come first, see each other, and are seen by every document: a picture that many
+            questions are about.
         num_queries: only the last so many tokens are queries (the others are in a cache); None takes all.
     """
     num_keys = valid_mask.shape[1]
@@ -56,15 +58,30 @@ def attention_mask(
     may_attend = blocks[:, None, :] <= blocks[:, first:, None]
     may_attend = may_attend & valid_mask[:, None, :]
     if documents is not None:
-        may_attend = may_attend & (documents[:, None, :] == documents[:, first:, None])
+        is_same = documents[:, None, :] == documents[:, first:, None]
+        may_attend = may_attend & (is_same | (documents[:, None, :] < 0))
     if window is not None:
         order = valid_mask.cumsum(dim=1)
+        if documents is not None:
+            order = order - tokens_of_earlier_documents(valid_mask, documents)
         is_near = order[:, first:, None] - order[:, None, :] < window
         if keeps_blocks:
             is_near = is_near | (blocks[:, None, :] == blocks[:, first:, None])
         may_attend = may_attend & is_near
     order = torch.arange(num_keys, device=valid_mask.device)
     return (may_attend | (order[first:, None] == order))[:, None]
+
+
+def tokens_of_earlier_documents(
+    valid_mask: Bool[Tensor, "batch tokens"], documents: Int[Tensor, "batch tokens"]
+) -> Int[Tensor, "batch tokens"]:
+    """Returns how many valid tokens stand before a token that its document does not see; `documents` as above."""
+    order = valid_mask.cumsum(dim=1)
+    is_first = torch.ones_like(valid_mask)
+    is_first[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    before = torch.where(is_first, order - valid_mask.long(), 0).cummax(dim=1).values
+    shared = (valid_mask & (documents < 0)).sum(dim=1, keepdim=True)
+    return torch.where(documents < 0, 0, before - shared)
 
 
 def causal_blocks(valid_mask: Bool[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
@@ -83,25 +100,3 @@ def island_blocks(island_mask: Bool[Tensor, "batch tokens"]) -> Int[Tensor, "bat
     follows[:, 1:] = island_mask[:, 1:] & island_mask[:, :-1]
     order = causal_blocks(island_mask)
     return torch.where(follows, 0, order).cummax(dim=1).values
-
-
-def sequence_blocks(
-    valid_mask: Bool[Tensor, "batch tokens"],
-    num_prefix: int,
-    *,
-    attention: PrefixAttention,
-    is_suffix_parallel: bool,
-) -> Int[Tensor, "batch tokens"]:
-    """Returns the blocks of [prefix | suffix], where every row has `num_prefix` prefix tokens, padding included.
-
-    Args:
-        valid_mask: gives the shape.
-        num_prefix: tokens of the prefix; the rest is the suffix.
-        attention: how the prefix attends to itself.
-        is_suffix_parallel: True when all suffix tokens see each other (one block); False when they are read one
-            after another.
-    """
-    blocks = causal_blocks(valid_mask)
-    if attention is PrefixAttention.PREFIX_LM:
-        blocks = blocks.clamp(min=num_prefix - 1)
-    return blocks.clamp(max=num_prefix) if is_suffix_parallel else blocks

@@ -130,8 +130,12 @@ class DrivenArm:
         deadline = time.monotonic() + self._start_timeout_s
         while self._state is None:
             self._take_state()
-            if self._is_abandoned() or time.monotonic() > deadline:
-                raise RobotError("the driver of the arm did not get ready")
+            if self._is_abandoned():
+                raise RobotError("the drive ended before the arm was ready")
+            if time.monotonic() > deadline:
+                raise RobotError(
+                    f"the arm was not ready within {self._start_timeout_s:g} s; give start_timeout_s=SECONDS"
+                )
             time.sleep(_POLL_S)
         self._take_state()
         return self._kinematics

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,7 @@ class PolicyServer:
         self._service.warm_up()
         try:
             async with AsyncExitStack() as stack:
+                stack.enter_context(startup_frozen())
                 websocket = await stack.enter_async_context(
                     WebsocketServer(self._service, self._gate).listening(
                         config.host, config.port, self._tls
@@ -119,3 +121,20 @@ class PolicyServer:
         host = self._config.host
         port = next(iter(sockets)).getsockname()[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def startup_frozen() -> Generator[None]:
+    """Leaves what exists at the start to itself when garbage is collected, while the context lasts.
+
+    Every connection leaves reference cycles behind, the libraries' own and the tracebacks of what was refused. Python
+    looks through the old objects only once a quarter as many have been added: with torch loaded these are 50,000, some
+    10 MB of refuse, and a look stops every client for 100 ms. Without what the start has made both are next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # sets the number that the quarter is taken of
+    try:
+        yield
+    finally:
+        gc.unfreeze()

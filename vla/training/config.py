@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vla.errors import ConfigError
+from vla.losses.flow_times import FlowTimes
+from vla.models.action_config import ActionDecoding
+from vla.models.backbones.variant import Variant
+from vla.tokenizers.action_bins import ActionLayout
+from vla.tokenizers.prompt_answer import PromptFamily
 
 
 class Precision(Enum):
@@ -45,28 +50,37 @@ class LossConfig:
     sigma_bins: float = 2.0  # width of the Gaussian target over neighbouring bins; 0 = one-hot
     pointing_weight: float = 0.2  # which image token shows the named object
     offset_weight: float = 0.2  # where the named object is, seen from the tool
-
-
-class BackbonePreset(Enum):
-    """Shapes a run can start from scratch with."""
-
-    TINY = "tiny"  # two small towers with a convolutional stem, for CPUs
+    z_weight: float = 0.0  # token by token: mean squared log-partition; 1e-4 is usual
+    text_weight: float = 1.0  # answers about scenes, where data.scene_fraction mixes them in
+    flow_times: FlowTimes = FlowTimes.BETA  # times that a flow head is trained at
 
 
 @dataclass(kw_only=True)
 class BackboneConfig:
-    """The model of a run that starts from scratch; sizes are those of the preset's parts."""
+    """The model of a run that does not go on from a policy: small, for CPUs, and of any family.
 
-    preset: BackbonePreset = BackbonePreset.TINY
+    With init_from= a model that answers, its shape and tokenizer hold, and of these settings only how it acts counts.
+    """
+
+    family: PromptFamily = PromptFamily.PRISMATIC  # which kind of backbone
+    variant: Variant = field(default_factory=Variant)  # what an experiment changes about it
+    keeps_weights: bool = True  # of init_from= a model that answers; false: its shape alone
+    decoding: ActionDecoding = (
+        ActionDecoding.PARALLEL
+    )  # bins at once or token by token, pieces of a chunk, or numbers
+    layout: ActionLayout = ActionLayout.PER_DIMENSION  # which ids stand for bins
+    fast_scale: float = 20.0  # decoding=fast: larger is finer, and takes more tokens
+    fast_vocab_size: int = 1024  # decoding=fast: ids there are room for
+    grounding: bool = True  # also say where the named object is (not token by token)
     image_size: int = 64  # pixels; dataset pictures of another size are resized
     patch_size: int = 16  # pixels an image token covers
     width: int = 192  # of the decoder
     depth: int = 5  # blocks of the decoder
-    vision_width: int = 96  # of each tower
-    vision_depth: int = 2  # blocks of each tower
+    vision_width: int | None = None  # of each tower; null: 96 in prismatic, else 128 (woven: 192)
+    vision_depth: int | None = None  # blocks of each tower; null: 3 in paligemma, else 2
     chunk_length: int = 4  # actions predicted at once
-    text_vocab_size: int = 512  # of the tokenizer trained on the instructions
-    max_text_tokens: int = 20  # prompt length, BOS included
+    text_vocab_size: int = 512  # of prismatic's tokenizer, trained on the instructions
+    max_text_tokens: int = 20  # of an instruction, BOS included; views and turns come on top
     prompt: str = "plain"  # template around the instruction: plain or openvla
 
 
@@ -86,6 +100,12 @@ class DataConfig:
     statistics_from_data: bool = (
         False  # with init_from: new action statistics instead of the checkpoint's
     )
+    # folders of labelled scenes to learn words from beside actions; with scene_fraction=0 they only measure
+    # how much of its answers the model keeps
+    scenes: list[str] = field(default_factory=list)
+    scene_fraction: float = 0.0  # share of the rows of every batch; the others are robot frames
+    questions_per_picture: int = 4  # about a scene; 1 where they cannot share their picture
+    mask_codec: str = ""  # checkpoint of the codec; "" leaves segmentation out of the questions
 
 
 @dataclass(kw_only=True)
@@ -105,6 +125,7 @@ class TrainingConfig:
     max_seconds: float | None = (
         None  # wall clock budget; the schedule then ends at whichever comes first
     )
+    max_cpu_seconds: float | None = None  # processor time likewise, for runs that are compared
     seed: int = 0  # weights, order of samples, augmentation
     precision: Precision = Precision.AUTO
     device: str = "auto"  # auto, cpu, cuda or cuda:N; auto = cuda when there is one

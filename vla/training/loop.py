@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from rich.progress import (
@@ -20,13 +20,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import nn
+from torch import Tensor, nn
 
-from vla.data.collate import Batches, TrainBatch
 from vla.errors import ConfigError
 from vla.nn.device import find_device
 from vla.training.config import Precision, TrainingConfig
-from vla.training.objective import Objective
+from vla.training.distributed import average_gradients
 from vla.training.optim import WeightAverage, build_optimizer, learning_rate
 from vla.training.state import collect_state, restore_state
 from vla.training.track import Metrics, Tracker
@@ -40,7 +39,7 @@ class Progressed:
 
     step: int = 0  # optimiser steps done
     seconds: float = 0.0  # wall clock in the loop, over all resumes
-    cpu_seconds: float = 0.0  # processor time likewise
+    cpu_seconds: float = 0.0  # processor time likewise, without validation
     metrics: Metrics = field(default_factory=dict)  # last validation
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,10 +54,30 @@ class Progressed:
 SaveCheckpoint = Callable[[nn.Module, dict[str, torch.Tensor], Progressed], None]
 
 
-def train(
+class Batch(Protocol):
+    """What one step sees."""
+
+    def to(self, device: torch.device) -> Self: ...
+
+
+class BatchSource[B: Batch](Protocol):
+    """Batches by step number, always the same for the same number."""
+
+    def prefetch(self, start_step: int, end_step: int) -> Iterator[B]: ...
+
+
+class TrainingObjective[B: Batch](Protocol):
+    """Turns a batch into the loss and its named, unweighted terms; `forward` is the model, compiled or not."""
+
+    def __call__(
+        self, forward: Callable[..., Any], batch: B, /
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+def train[B: Batch](
     model: nn.Module,
-    objective: Objective,
-    batches: Batches,
+    objective: TrainingObjective[B],
+    batches: BatchSource[B],
     cfg: TrainingConfig,
     *,
     validate: Callable[[nn.Module], Metrics] | None,
@@ -121,13 +140,13 @@ def arithmetic(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision is Precision.BF16 else torch.float32
 
 
-class _Run:
+class _Run[B: Batch]:
     """The moving parts of one run."""
 
     def __init__(
         self,
         model: nn.Module,
-        objective: Objective,
+        objective: TrainingObjective[B],
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
         cfg: TrainingConfig,
@@ -146,7 +165,7 @@ class _Run:
         self._sums: Metrics = {}
         self._count = 0
 
-    def step(self, batch: TrainBatch, done: Progressed) -> None:
+    def step(self, batch: B, done: Progressed) -> None:
         rate = learning_rate(self.cfg.optim, done.step, _share(self.cfg, done))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -154,6 +173,7 @@ class _Run:
         with self._autocast():
             loss, terms = self.objective(self.forward, batch.to(self.device))
         loss.backward()
+        average_gradients(self.trainable)
         norm = nn.utils.clip_grad_norm_(self.trainable, self.cfg.optim.gradient_clip_norm)
         if not math.isfinite(float(norm)):
             raise ConfigError(
@@ -171,8 +191,12 @@ class _Run:
         self._log({**values, "gradient_norm": float(norm)}, rate, done)
 
     def validate(self, measure: Callable[[nn.Module], Metrics], done: Progressed) -> Metrics:
+        begun = time.process_time()
         with self.averaged_weights(), self._autocast():
             metrics = measure(self.model)
+        self._cpu_begun += (
+            time.process_time() - begun
+        )  # measuring is no training: budgets are for steps
         self.tracker.log(
             {f"validation/{name}": value for name, value in metrics.items()}, done.step
         )
@@ -220,12 +244,14 @@ class _Run:
 
 
 def _share(cfg: TrainingConfig, done: Progressed) -> float:
-    share = done.step / cfg.steps
-    return share if cfg.max_seconds is None else max(share, done.seconds / cfg.max_seconds)
+    """Returns how much of the run is done: by its steps, or by the budget of time it has used up more of."""
+    budgets = ((cfg.max_seconds, done.seconds), (cfg.max_cpu_seconds, done.cpu_seconds))
+    return max(done.step / cfg.steps, *(used / limit if limit else 0.0 for limit, used in budgets))
 
 
 def _out_of_time(cfg: TrainingConfig, done: Progressed) -> bool:
-    return cfg.max_seconds is not None and done.seconds >= cfg.max_seconds
+    budgets = ((cfg.max_seconds, done.seconds), (cfg.max_cpu_seconds, done.cpu_seconds))
+    return any(limit is not None and used >= limit for limit, used in budgets)
 
 
 @contextmanager

@@ -41,9 +41,10 @@ def restore_state(
             "exp_avg": _take(tensors, f"optimizer.exp_avg.{name}", parameter.shape),
             "exp_avg_sq": _take(tensors, f"optimizer.exp_avg_sq.{name}", parameter.shape),
         }
-        optimizer.state[parameter] = {
-            key: value.to(parameter.device, copy=True) for key, value in moments.items()
-        }
+        step = moments.pop("step").to(parameter.device, copy=True)
+        # laid out in memory as the parameter is: the fused optimiser walks both as they lie
+        laid_out = {key: torch.empty_like(parameter).copy_(v) for key, v in moments.items()}
+        optimizer.state[parameter] = {"step": step, **laid_out}
         if average is not None:
             average.weights[name].copy_(_take(tensors, f"average.{name}", parameter.shape))
     torch.set_rng_state(tensors["random.torch"])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -7,15 +8,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vla.checkpoints import native
+from vla.checkpoints import folder, native
 from vla.checkpoints.contract import Contract
 from vla.checkpoints.native import TrainingState, WeightsDtype
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import CheckpointError
+from vla.inference.engine import ActionEngine
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
+from vla.models.backbones.families import Family
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import tiny
+from vla.models.decoder_config import Head
 from vla.tokenizers.prompt import PromptTemplate
 from vla.tokenizers.text import train_text_tokenizer
+from vla.training.config import BackboneConfig
+from vla.training.shapes import action_config, small_backbone
 from vla.types import TABLETOP
 
 
@@ -27,9 +35,9 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    return Prismatic(
-        tiny(tokenizer.get_vocab_size(), width=32, depth=1, vision_width=32, vision_depth=1)
-    )
+    size = tokenizer.get_vocab_size()
+    shape = tiny(size, width=32, depth=1, vision_width=32, vision_depth=1)
+    return VisionLanguageAction(Prismatic(shape), ActionConfig(text_vocab_size=size))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +72,7 @@ def _change_config(directory: Path, change) -> None:
 def test_everything_comes_back_as_it_was(saved, model, contract, tokenizer):
     loaded = native.load(saved)
     assert loaded.model.config == model.config
+    assert loaded.model.backbone.config == model.backbone.config
     assert loaded.contract.to_dict() == contract.to_dict()
     assert loaded.contract.embodiment == TABLETOP
     assert loaded.tokenizer.to_str() == tokenizer.to_str()
@@ -75,7 +84,7 @@ def test_everything_comes_back_as_it_was(saved, model, contract, tokenizer):
 
 @pytest.mark.slow  # torch imports its compiler
 def test_a_large_model_is_not_drawn_at_random_first_and_comes_back_alike(saved, model, monkeypatch):
-    monkeypatch.setattr(native, "_LARGE_MODEL", 0)
+    monkeypatch.setattr(folder, "_LARGE_MODEL", 0)
     loaded = native.load(saved)
     assert all(
         torch.equal(a, b)
@@ -187,17 +196,18 @@ def test_a_foreign_checkpoint_is_refused_by_its_kind(tmp_path):
         native.load(tmp_path)
 
 
-def test_another_family_of_ours_is_refused_by_name(saved):
-    _change_config(saved, lambda c: c["model"].update(family="paligemma"))
+def test_an_unknown_family_is_refused_by_name(saved):
+    _change_config(saved, lambda c: c["model"].update(family="palimpsest"))
     with pytest.raises(
-        CheckpointError, match="unknown model family 'paligemma'; choose one of prismatic"
+        CheckpointError,
+        match="unknown model family 'palimpsest'; choose one of gemma4, paligemma, prismatic",
     ):
         native.load(saved)
 
 
 def test_a_later_format_is_refused(saved):
     _change_config(saved, lambda c: c.update(format_version=99))
-    with pytest.raises(CheckpointError, match="format version 99, this program reads 1"):
+    with pytest.raises(CheckpointError, match="format version 99, this program reads 1 and 2"):
         native.load(saved)
 
 
@@ -229,7 +239,7 @@ def _replace_weights(directory: Path, change) -> None:
     tensors = load_file(directory / "model.safetensors")
     change(tensors)
     save_file(tensors, directory / "model.safetensors")
-    fingerprint = native._fingerprint(directory / "model.safetensors")
+    fingerprint = folder._fingerprint(directory / "model.safetensors")
     _change_config(directory, lambda c: c["files"].update({"model.safetensors": fingerprint}))
 
 
@@ -273,7 +283,107 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(native, "save_text_tokenizer", fail)
+        patch.setattr(folder, "save_text_tokenizer", fail)
         with pytest.raises(OSError, match="no space"):
             native.save(saved, model, contract, tokenizer)
     native.load(saved)
+
+
+def _as_version_1(saved: Path) -> None:
+    """What the program wrote before backbones and heads were apart."""
+    tensors = load_file(saved / "model.safetensors")
+    old = {
+        "backbone.connector.": "projector.",
+        "backbone.vision.": "vision.",
+        "backbone.decoder.lm_head.": "action_head.lm_head.",
+        "backbone.decoder.": "decoder.",
+        "backbone.view_embedding": "view_embedding",
+    }
+    renamed = {}
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in old if name.startswith(prefix)), "")
+        renamed[old.get(prefix, "") + name.removeprefix(prefix)] = tensor
+    save_file(renamed, saved / "model.safetensors")
+
+    def change(described) -> None:
+        model, actions = described["model"], described["model"].pop("actions")
+        decoder = model["config"]["decoder"]
+        for name in list(decoder):
+            if name not in V1_DECODER:
+                del decoder[name]
+        model["config"] |= {
+            "text_vocab_size": actions["text_vocab_size"],
+            "action_layout": actions["layout"],
+            "action_decoding": actions["decoding"],
+            **{
+                name: actions[name]
+                for name in ("chunk_length", "action_width", "state_width", "grounding")
+            },
+        }
+        described["format_version"] = 1
+        del described["kind"]
+        described["files"]["model.safetensors"] = folder._fingerprint(saved / "model.safetensors")
+
+    _change_config(saved, change)
+
+
+V1_DECODER = (
+    "vocab_size", "width", "depth", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "activation", "rope_theta",
+    "norm_eps",
+)  # fmt: skip
+
+
+def _inputs(image_size: int = 64):
+    torch.manual_seed(5)
+    images = torch.randint(0, 256, (2, 2, 3, image_size, image_size), dtype=torch.uint8)
+    return images, torch.rand(2, 7)
+
+
+@pytest.mark.parametrize("decoding", [ActionDecoding.PARALLEL, ActionDecoding.AUTOREGRESSIVE])
+def test_a_checkpoint_of_version_1_acts_as_it_did(tmp_path, contract, tokenizer, decoding):
+    is_parallel = decoding is ActionDecoding.PARALLEL
+    actions = ActionConfig(
+        text_vocab_size=tokenizer.get_vocab_size(), decoding=decoding, chunk_length=2, grounding=is_parallel
+    )  # fmt: skip
+    shape = tiny(actions.num_token_rows, width=32, depth=1, vision_width=32, vision_depth=1)
+    head = Head.NONE if is_parallel else Head.OWN
+    shape.decoder = dataclasses.replace(shape.decoder, head=head)
+    model = VisionLanguageAction(Prismatic(shape), actions)
+    native.save(tmp_path / "old", model, contract, tokenizer)
+    _as_version_1(tmp_path / "old")
+    loaded = native.load(tmp_path / "old")
+    assert loaded.model.config == model.config
+    assert loaded.model.backbone.config == model.backbone.config
+    (images, state), text = _inputs(), loaded.prompt_encoder(["push the blue ball"] * 2)
+    arguments = (images, *(torch.from_numpy(x) for x in text), state)
+    ours, theirs = (ActionEngine(model=m).predict(*arguments) for m in (loaded.model, model))
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+
+
+def test_the_shipped_policy_is_read_whatever_version_wrote_it():
+    from vla.cli.build import find_checkpoint
+
+    loaded = native.load(find_checkpoint("tiny"))
+    assert loaded.contract.embodiment == TABLETOP
+    assert loaded.model.config.decoding is ActionDecoding.PARALLEL
+
+
+@pytest.mark.parametrize("decoding", [ActionDecoding.PARALLEL, ActionDecoding.AUTOREGRESSIVE])
+@pytest.mark.parametrize("family", list(Family))
+def test_a_policy_of_any_family_acts_the_same_once_saved_and_loaded(
+    tmp_path, contract, family, decoding
+):
+    cfg = BackboneConfig(
+        family=family, decoding=decoding, width=32, depth=1, vision_width=32, vision_depth=1, chunk_length=2
+    )  # fmt: skip
+    backbone, words = small_backbone(cfg, ["push the blue ball"] * 2, 2)
+    model = VisionLanguageAction(backbone, action_config(cfg, words)).eval()
+    native.save(tmp_path / "policy", model, contract, words)
+    loaded = native.load(tmp_path / "policy")
+    assert loaded.model.backbone.config == backbone.config
+    (images, state), text = _inputs(), loaded.prompt_encoder(["push the blue ball", "push"])
+    arguments = (images, *(torch.from_numpy(x) for x in text), state)
+    ours, theirs = (ActionEngine(model=m).predict(*arguments) for m in (loaded.model, model))
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])

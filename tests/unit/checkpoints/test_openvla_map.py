@@ -1,12 +1,25 @@
 """config.json of OpenVLA in both directions; its weights are compared in tests/parity/test_openvla.py."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from vla.checkpoints.maps import openvla
 from vla.errors import CheckpointError
+from vla.models.action_config import ActionConfig, ActionDecoding
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import openvla_7b, tiny
+from vla.tokenizers.action_bins import ActionLayout
+
+ACTIONS = ActionConfig(
+    text_vocab_size=32000,
+    layout=ActionLayout.LAST_256,
+    decoding=ActionDecoding.AUTOREGRESSIVE,
+    chunk_length=1,
+    state_width=0,
+    grounding=False,
+)
 
 
 def test_the_released_config_gives_the_released_shape():
@@ -26,6 +39,7 @@ def test_the_released_config_gives_the_released_shape():
     config = openvla.model_config(released)
     config.decoder.max_tokens = openvla_7b().decoder.max_tokens
     assert config == openvla_7b()
+    assert openvla.action_config(released) == ACTIONS
     with torch.device("meta"):
         model = Prismatic(config)
     assert sum(p.numel() for p in model.parameters()) == 7_541_237_184
@@ -35,11 +49,13 @@ def test_the_released_config_gives_the_released_shape():
 
 def test_the_exported_config_says_what_the_released_one_says():
     stats = {"toy": {"action": {"q01": [0.0], "q99": [1.0], "mask": [True]}}}
-    values = openvla.hub_config(openvla_7b(), stats)
+    values = openvla.hub_config(openvla_7b(), ACTIONS, stats)
     assert openvla.model_config(values) == openvla_7b()
     assert values["norm_stats"] == stats
     with pytest.raises(CheckpointError, match="not of OpenVLA's form"):
-        openvla.hub_config(tiny(300))
+        openvla.hub_config(openvla_7b(), dataclasses.replace(ACTIONS, chunk_length=2))
+    with pytest.raises(CheckpointError, match="not of OpenVLA's form"):
+        openvla.hub_config(tiny(300), ACTIONS)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,10 @@ def test_policy_may_be_the_path_of_a_checkpoint(tmp_path):
         ("episodes=1,2", "'episodes=1,2' gives several values; write a list as"),
         ("episodes=[1", r"cannot read 'episodes=\[1'"),
         ("episodes", "unknown argument 'episodes'; .*settings are written key=value"),
-        ("policy.readout=most", "unknown policy.readout 'most'; choose one of cautious, mode"),
+        (
+            "policy.readout=most",
+            "unknown policy.readout 'most'; choose one of cautious, median, mode",
+        ),
         ("policy.temperature=-1", "policy.temperature must be 0"),
         ("video_episodes=0", "video_episodes must be at least 1; got 0"),
     ],

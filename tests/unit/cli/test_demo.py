@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from vla.checkpoints.native import CONFIG
-from vla.cli import collect, demo, demo_report, deploy, evaluate, train
+from vla.cli import collect, demo, demo_report, evaluate, train
 from vla.cli.demo import DemoConfig, Finished
+from vla.cli.deploy import command as deploy
 from vla.errors import CheckpointError, ConfigError, VlaError
 from vla.evaluation import html
 from vla.training.config import RunConfig

@@ -130,7 +130,7 @@ def test_a_verb_may_report_a_failure_of_its_own_together_with_its_summary(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tou"], "error: unknown verb 'tou'; choose one of bench, .*did you mean 'toy'"),
+        (["tou"], "error: unknown verb 'tou'; choose one of ask, bench, .*did you mean 'toy'"),
         (["toy", "episods=1"], "error: unknown setting 'episods'; .*did you mean 'episodes'"),
         (["toy", "--vrbose"], "error: unknown option '--vrbose'; choose one of --cfg job, "),
         (["toy", "9"], "error: unknown argument '9'"),
@@ -216,3 +216,30 @@ def test_help_and_configs_load_no_torch(arguments):
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["describe", "--help"]])
+def test_a_reader_that_has_gone_ends_the_command_without_a_word(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vla.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # as `head` does once it has enough
+    assert process.stderr is not None
+    with process.stderr as stream:
+        said = stream.read()
+    assert (process.wait(), said) == (141, b"")
+
+
+def test_a_pipe_of_our_own_that_breaks_is_an_internal_error(call, monkeypatch):
+    def fail(cfg: ToyConfig, directory: Path) -> dict[str, Any]:
+        raise BrokenPipeError("the worker has gone")
+
+    monkeypatch.setattr(sys.modules["toy_verb"], "run", fail)
+    status, _, err, summary = call("toy")
+    assert status == 1
+    assert "internal error: BrokenPipeError: the worker has gone" in err
+    assert summary is not None
+    assert summary["status"] == "failed"

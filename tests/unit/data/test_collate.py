@@ -236,3 +236,12 @@ def test_a_prefetcher_that_is_left_early_ends_its_thread(tmp_path):
     next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_normalised_actions_are_those_of_the_bins_and_rest_where_the_episode_is_over(tmp_path):
+    frames = _frames(tmp_path, [5, 4])
+    batch = _batches([frames], batch_size=9).at(0)
+    statistics = ActionStatistics.from_array(frames.actions, SPEC)
+    expected = statistics.normalize(batch.actions.numpy())
+    np.testing.assert_array_equal(batch.normalized.numpy(), expected)
+    np.testing.assert_array_equal(ActionBins.encode(expected), batch.action_bins.numpy())

@@ -8,7 +8,7 @@ import pytest
 from envs.base import TabletopEnv
 from envs.config import EnvConfig
 from envs.experts import make_expert
-from envs.labels import ground
+from envs.labels.grounding import ground
 from envs.objects import COLORS
 from envs.rotations import UP
 

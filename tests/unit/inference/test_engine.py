@@ -5,38 +5,45 @@ import torch
 
 from vla.inference.engine import ActionEngine
 from vla.inference.readout import Readout
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
 from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
-from vla.models.decoder_config import DecoderConfig
+from vla.models.backbones.prismatic_config import PrismaticConfig
+from vla.models.decoder_config import DecoderConfig, Head
 from vla.models.vision import presets
 from vla.nn.masks import PrefixAttention
 from vla.tokenizers.action_bins import ActionLayout
 
 TEXT = 300
-PARALLEL = PrismaticConfig(
+SHAPE = PrismaticConfig(
     image_size=32,
     towers=[presets.tiny_dinov2(32, 1), presets.tiny_siglip(32, 1)],
     projector_width=32,
-    text_vocab_size=TEXT,
     decoder=DecoderConfig(
-        vocab_size=TEXT, width=32, depth=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_width=48
+        vocab_size=TEXT, width=32, depth=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_width=48, head=Head.OWN
     ),
-    chunk_length=2,
-)
+)  # fmt: skip
 
 
-def _one_by_one(layout: ActionLayout, attention: PrefixAttention) -> Prismatic:
+def _parallel() -> VisionLanguageAction:
     torch.manual_seed(0)
-    return Prismatic(
-        dataclasses.replace(
-            PARALLEL,
-            decoder=dataclasses.replace(PARALLEL.decoder, vocab_size=TEXT + 7 * 256),
-            action_decoding=ActionDecoding.AUTOREGRESSIVE,
-            action_layout=layout,
-            attention=attention,
-            grounding=False,
-        )
+    return VisionLanguageAction(
+        Prismatic(SHAPE), ActionConfig(text_vocab_size=TEXT, chunk_length=2)
     )
+
+
+def _one_by_one(layout: ActionLayout, attention: PrefixAttention) -> VisionLanguageAction:
+    torch.manual_seed(0)
+    decoder = dataclasses.replace(SHAPE.decoder, vocab_size=TEXT + 7 * 256)
+    actions = ActionConfig(
+        text_vocab_size=TEXT,
+        layout=layout,
+        decoding=ActionDecoding.AUTOREGRESSIVE,
+        chunk_length=2,
+        grounding=False,
+    )
+    backbone = Prismatic(dataclasses.replace(SHAPE, decoder=decoder, attention=attention))
+    return VisionLanguageAction(backbone, actions)
 
 
 def _inputs() -> dict[str, torch.Tensor]:
@@ -69,14 +76,13 @@ def test_decoding_with_a_cache_equals_reading_everything_again_for_each_token(la
 def test_a_token_that_is_no_action_is_never_chosen_however_likely():
     model, inputs = _one_by_one(ActionLayout.NEW_256, PrefixAttention.CAUSAL), _inputs()
     before, _ = ActionEngine(model=model).predict(**inputs)
-    model.action_head.lm_head.weight.data[:TEXT] *= 1000.0  # words shout
+    model.backbone.decoder.lm_head.weight.data[:TEXT] *= 1000.0  # words shout
     after, _ = ActionEngine(model=model).predict(**inputs)
     torch.testing.assert_close(after, before)
 
 
 def test_parallel_decoding_can_take_the_likeliest_bins_of_one_forward_pass():
-    torch.manual_seed(0)
-    model, inputs = Prismatic(PARALLEL), _inputs()
+    model, inputs = _parallel(), _inputs()
     bins, probabilities = ActionEngine(model=model).predict(**inputs)
     with torch.no_grad():
         expected = model(**inputs).action_logits.softmax(dim=-1).max(dim=-1)
@@ -88,7 +94,7 @@ def test_parallel_decoding_can_take_the_likeliest_bins_of_one_forward_pass():
 @pytest.mark.parametrize("is_parallel", [True, False])
 def test_sampling_repeats_with_the_same_seed(is_parallel):
     model = (
-        Prismatic(PARALLEL)
+        _parallel()
         if is_parallel
         else _one_by_one(ActionLayout.PER_DIMENSION, PrefixAttention.PREFIX_LM)
     )
@@ -123,8 +129,7 @@ def test_committing_to_what_would_have_come_out_changes_nothing():
 
 
 def test_cautious_parallel_decoding_takes_medians_where_no_rest_is_known():
-    torch.manual_seed(0)
-    model, inputs = Prismatic(PARALLEL), _inputs()
+    model, inputs = _parallel(), _inputs()
     bins, _ = ActionEngine(model=model, readout=Readout.CAUTIOUS).predict(**inputs)
     with torch.no_grad():
         probabilities = model(**inputs).action_logits.softmax(dim=-1)

@@ -91,6 +91,8 @@ def _prefix(name: str, decoder: Decoder, rows: list[Tensor], side: str = "right"
         blocks=blocks,
         near_blocks=near_blocks,
         token_ids=ids,
+        suffix_mask=torch.zeros_like(valid),
+        is_image=torch.zeros_like(valid),
         keeps_blocks=name == "gemma2",
     )
 
@@ -103,21 +105,21 @@ def _prompts() -> list[Tensor]:
 def _with_token(decoder: Decoder, prefix: Prefix, ids: Tensor) -> Prefix:
     """The prefix with one more token a row, by its definition and not by the cache's bookkeeping."""
 
-    def grown(x: Tensor | None, new: Tensor) -> Tensor | None:
-        return None if x is None else torch.cat([x, new], dim=1)
-
     following = next_positions(prefix)[:, None]
     if prefix.positions.dim() == 3:
         following = following[..., None].expand(-1, -1, 3)
     last_block = torch.full_like(ids[:, None], 1000 + prefix.blocks.shape[1])
-    assert prefix.token_ids is not None
+    near = prefix.near_blocks
+    is_there = torch.ones_like(ids[:, None], dtype=torch.bool)
     return Prefix(
         embeddings=torch.cat([prefix.embeddings, decoder.embed(ids[:, None])], dim=1),
-        valid=torch.cat([prefix.valid, torch.ones_like(ids[:, None], dtype=torch.bool)], dim=1),
+        valid=torch.cat([prefix.valid, is_there], dim=1),
         positions=torch.cat([prefix.positions, following], dim=1),
         blocks=torch.cat([prefix.blocks, last_block], dim=1),
-        near_blocks=grown(prefix.near_blocks, last_block),
-        token_ids=grown(prefix.token_ids, ids[:, None]),
+        near_blocks=None if near is None else torch.cat([near, last_block], dim=1),
+        token_ids=torch.cat([prefix.token_ids, ids[:, None]], dim=1),
+        suffix_mask=torch.cat([prefix.suffix_mask, ~is_there], dim=1),
+        is_image=torch.cat([prefix.is_image, ~is_there], dim=1),
         keeps_blocks=prefix.keeps_blocks,
     )
 

@@ -84,7 +84,7 @@ DIVIDED = torch.tensor([0.12, 0.12, 0.12, 0.12, 0.12, 0.0, 0.0, 0.4]).clamp(min=
 
 def test_caution_goes_with_the_larger_part_where_the_mode_goes_with_the_sharper():
     assert choose(DIVIDED)[0].item() == 7
-    chosen, probability = cautious(DIVIDED)  # without a rest: the median
+    chosen, probability = cautious(DIVIDED, 0.3)  # without a rest: the median
     assert chosen.item() == 4
     assert probability.item() == pytest.approx(0.12, abs=1e-4)
 
@@ -92,11 +92,21 @@ def test_caution_goes_with_the_larger_part_where_the_mode_goes_with_the_sharper(
 @pytest.mark.parametrize(("rest", "chosen"), [(0, 2), (3, 3), (4, 4), (7, 7), (-1, 4)])
 def test_of_the_middle_of_the_probability_the_bin_nearest_to_rest_is_taken(rest, chosen):
     # The middle 30 %, from 0.35 to 0.65, begins in bin 2 and ends in bin 7.
-    assert cautious(DIVIDED, torch.tensor([rest]))[0].item() == chosen
+    assert cautious(DIVIDED, 0.3, torch.tensor([rest]))[0].item() == chosen
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.0, 4), (0.1, 3), (0.3, 2), (0.9, 0)])
+def test_the_larger_the_share_the_nearer_to_rest(share, chosen):
+    assert cautious(DIVIDED, share, torch.tensor([0]))[0].item() == chosen
+
+
+@pytest.mark.parametrize("rest", [0, 7, -1])
+def test_a_share_of_nothing_is_the_median_wherever_rest_is(rest):
+    assert cautious(DIVIDED, 0.0, torch.tensor([rest]))[0].item() == 4
 
 
 def test_a_certain_bin_is_taken_whatever_rest_is():
     for bin_index in (0, 3, 7):
         logits = torch.full((1, 8), -1e9)
         logits[0, bin_index] = 0.0
-        assert cautious(logits, torch.tensor([5]))[0].item() == bin_index
+        assert cautious(logits, 0.3, torch.tensor([5]))[0].item() == bin_index

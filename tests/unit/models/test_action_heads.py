@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from vla.models.action_heads import GroundingHead, ParallelActionHead, TokenActionHead
+from vla.models.action_heads import (
+    FlowActionHead,
+    GroundingHead,
+    L1ActionHead,
+    ParallelActionHead,
+    TokenActionHead,
+)
+from vla.models.action_heads.flow import sinusoids
 from vla.tokenizers.action_bins import ActionLayout, ActionVocabulary
 
 
@@ -26,7 +33,7 @@ def test_the_rows_of_a_dimension_follow_the_order_of_its_token_ids():
 def test_action_logits_are_those_of_the_ids_of_each_bin(layout):
     vocabulary = ActionVocabulary(layout, 600, 3)
     vocab_size = 600 + vocabulary.num_new_ids
-    head = TokenActionHead(8, vocab_size, vocabulary)
+    head = TokenActionHead(vocabulary)
     token_logits = torch.randn(2, 6, vocab_size)  # two steps of three numbers
     action_logits = head.action_logits(token_logits)
     bins = torch.randint(0, 256, (2, 2, 3))
@@ -44,3 +51,32 @@ def test_pointing_compares_the_slot_with_each_image_token():
     expected = head.query(slot)[1] @ head.key(image_hidden[1, 2, 4]) / 16**0.5
     assert offset.shape == (2, 3)
     torch.testing.assert_close(pointing[1, 2, 4], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_continuous_heads_have_one_suffix_token_a_step_and_read_one_number_a_dimension():
+    l1, flow = L1ActionHead(16, 4, 7), FlowActionHead(16, 4, 7)
+    noisy, time = torch.randn(2, 4, 7), torch.rand(2)
+    suffixes = l1.suffix(2), flow.suffix(noisy, time)
+    assert [suffix.shape for suffix in suffixes] == [(2, 4, 16)] * 2
+    outputs = l1.read(suffixes[0]), flow.read(suffixes[1])
+    assert outputs[0].actions.shape == outputs[1].velocity.shape == (2, 4, 7)
+    assert outputs[0].action_logits is outputs[1].action_logits is None
+
+
+def test_each_suffix_token_of_a_flow_knows_its_own_step_and_the_time():
+    flow = FlowActionHead(16, 4, 7)
+    noisy, time = torch.randn(1, 4, 7), torch.tensor([0.3])
+    other = noisy.clone()
+    other[:, 2] += 1.0
+    before, after = flow.suffix(noisy, time), flow.suffix(other, time)
+    assert ((before - after).abs().amax(dim=-1) > 1e-6).tolist() == [[False, False, True, False]]
+    later = flow.suffix(noisy, time + 0.01)
+    assert ((before - later).abs().amax(dim=-1) > 1e-6).all()
+
+
+def test_the_time_is_told_by_sines_and_cosines_of_periods_from_a_250th_to_four():
+    times = torch.tensor([0.0, 0.25])
+    found = sinusoids(times, 8)
+    periods = torch.tensor([0.004, 0.04, 0.4, 4.0])
+    angle = 2 * torch.pi * times[:, None] / periods
+    torch.testing.assert_close(found, torch.cat([angle.sin(), angle.cos()], 1), atol=1e-4, rtol=0)

@@ -83,9 +83,9 @@ def test_bounds_that_exclude_each_other_are_refused():
         resize_rules.qwen2_vl_size(50, 50, min_pixels=5000, max_pixels=4000)
 
 
-def test_a_token_budget_that_was_never_released_is_refused():
-    with pytest.raises(ConfigError, match=r"no budget of 256 .* 70, 140, 280, 560, 1120"):
-        resize_rules.gemma4_size(100, 100, token_budget=256)
+def test_an_empty_token_budget_is_refused():
+    with pytest.raises(ConfigError, match=r"token_budget = 0 .* 70, 140, 280, 560, 1120"):
+        resize_rules.gemma4_size(100, 100, token_budget=0)
 
 
 def test_values_of_a_patch_run_along_columns_with_the_channels_innermost(coordinates):

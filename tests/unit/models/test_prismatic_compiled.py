@@ -7,10 +7,13 @@ import pytest
 
 SCRIPT = """
 import torch
+from vla.models.action_config import ActionConfig
+from vla.models.action_model import VisionLanguageAction
 from vla.models.backbones.prismatic import Prismatic
 from vla.models.backbones.prismatic_config import tiny
 
-model = Prismatic(tiny(64, width=64, depth=1, vision_width=32, vision_depth=1))
+backbone = Prismatic(tiny(64, width=64, depth=1, vision_width=32, vision_depth=1))
+model = VisionLanguageAction(backbone, ActionConfig(text_vocab_size=64))
 images = torch.randint(0, 256, (2, 2, 3, 64, 64), dtype=torch.uint8)
 inputs = images, torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.bool), torch.rand(2, 7)
 expected = model(*inputs).action_logits

@@ -153,7 +153,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ({"min_pixels": 5000}, "0 < min_pixels <= max_pixels"),
         ({"max_clip_pixels": 100, "min_clip_pixels": 50}, "room for one token of 16 x 16"),
         ({"image_id": 66}, "image_id = 66 is not among the 66 tokens"),
-        ({"decoder": replace(config.decoder, rope_sections=None)}, "time, row and column"),
+        ({"decoder": replace(config.decoder, rope_sections=[8, 8])}, "time, row and column"),
     ]:
         with pytest.raises(ConfigError, match=message):
             replace(config, **change)

@@ -45,3 +45,15 @@ def test_a_layer_that_shares_keys_has_no_room():
     cache = _cache(KVShape(1, 4), None)
     with pytest.raises(IndexError, match="layer 1 has no keys of its own"):
         cache.append(1, torch.zeros(2, 1, 1, 4), torch.zeros(2, 1, 1, 4))
+
+
+def test_a_peek_shows_new_tokens_after_the_kept_ones_and_keeps_none():
+    cache = _cache(KVShape(1, 3), max_tokens=3)
+    k, v = torch.randn(2, 2, 1, 5, 3)
+    cache.append(0, k[:, :, :3], v[:, :, :3])
+    cache.advance(3)
+    for _ in range(2):
+        seen = cache.peek()
+        torch.testing.assert_close(seen.append(0, k[:, :, 3:], v[:, :, 3:]), (k, v))
+        seen.advance(2)
+        assert seen.length == cache.length == 3

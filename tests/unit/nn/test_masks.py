@@ -4,12 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.nn.masks import (
-    PrefixAttention,
     attention_mask,
     causal_blocks,
     island_blocks,
     prefix_lm_blocks,
-    sequence_blocks,
 )
 
 
@@ -151,30 +149,6 @@ def test_the_last_queries_alone_have_the_last_rows_of_the_matrix():
         assert torch.equal(
             attention_mask(valid, blocks, num_queries=2, **options), whole[:, :, -2:]
         )
-
-
-def _prismatic(valid: torch.Tensor, attention: PrefixAttention, is_parallel: bool) -> list[str]:
-    blocks = sequence_blocks(valid, 3, attention=attention, is_suffix_parallel=is_parallel)
-    return _rows(attention_mask(valid, blocks))
-
-
-def test_of_a_prefix_of_three_tokens_and_a_suffix_of_two_each_may_be_causal_or_a_block():
-    causal, prefix_lm = PrefixAttention.CAUSAL, PrefixAttention.PREFIX_LM
-    assert _prismatic(ALL_VALID, causal, False) == ["10000", "11000", "11100", "11110", "11111"]
-    assert _prismatic(ALL_VALID, causal, True) == ["10000", "11000", "11100", "11111", "11111"]
-    assert _prismatic(ALL_VALID, prefix_lm, False) == ["11100", "11100", "11100", "11110", "11111"]
-    assert _prismatic(ALL_VALID, prefix_lm, True) == ["11100", "11100", "11100", "11111", "11111"]
-
-
-def test_every_row_of_a_batch_has_its_own_padding():
-    valid = torch.tensor([[True, True, False, True], [True, False, False, True]])
-    blocks = sequence_blocks(
-        valid, 3, attention=PrefixAttention.PREFIX_LM, is_suffix_parallel=False
-    )
-    mask = attention_mask(valid, blocks)
-    assert mask.shape == (2, 1, 4, 4)
-    assert _rows(mask[:1]) == ["1100", "1100", "1110", "1101"]
-    assert _rows(mask[1:]) == ["1000", "1100", "1010", "1001"]
 
 
 @given(data=st.data(), num_tokens=st.integers(1, 7))

@@ -11,8 +11,10 @@ from vla.checkpoints import native
 from vla.checkpoints.contract import Contract
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.errors import CheckpointError, ConfigError, PolicyError
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.action_model import VisionLanguageAction
 from vla.models.backbones.prismatic import Prismatic
-from vla.models.backbones.prismatic_config import ActionDecoding, tiny
+from vla.models.backbones.prismatic_config import tiny
 from vla.tokenizers.action_bins import ActionBins
 from vla.tokenizers.prompt import PromptTemplate
 from vla.tokenizers.text import train_text_tokenizer
@@ -37,36 +39,26 @@ def token_policy(tmp_path_factory):
 def _save(directory, decoding):
     tokenizer = train_text_tokenizer(["pick up the red cube", "push the blue ball"])
     torch.manual_seed(0)
-    config = tiny(
-        tokenizer.get_vocab_size(),
-        width=32,
-        depth=1,
-        vision_width=32,
-        vision_depth=1,
+    actions = ActionConfig(
+        text_vocab_size=tokenizer.get_vocab_size(),
+        decoding=decoding,
         chunk_length=CHUNK,
+        grounding=decoding is ActionDecoding.PARALLEL,
     )
-    if decoding is ActionDecoding.AUTOREGRESSIVE:
-        config = dataclasses.replace(
-            config,
-            action_decoding=decoding,
-            decoder=dataclasses.replace(
-                config.decoder, vocab_size=config.text_vocab_size + 7 * 256
-            ),
-            grounding=False,
-        )
+    config = tiny(actions.num_token_rows, width=32, depth=1, vision_width=32, vision_depth=1)
     spec = TABLETOP.action_spec
     rng = np.random.default_rng(0)
-    actions = rng.uniform(spec.low, spec.high, (500, 7)).astype(np.float32)
+    moves = rng.uniform(spec.low, spec.high, (500, 7)).astype(np.float32)
     states = rng.normal(size=(500, 7)).astype(np.float32)
     contract = Contract(
         embodiment=TABLETOP,
         image_size=64,
-        action_statistics=ActionStatistics.from_array(actions, spec),
+        action_statistics=ActionStatistics.from_array(moves, spec),
         state_statistics=StateStatistics.from_array(states, TABLETOP.state_spec),
         prompt=PromptTemplate.PLAIN,
         max_text_tokens=24,
     )
-    native.save(directory, Prismatic(config), contract, tokenizer)
+    native.save(directory, VisionLanguageAction(Prismatic(config), actions), contract, tokenizer)
     return directory
 
 

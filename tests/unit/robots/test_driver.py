@@ -132,7 +132,7 @@ def test_an_arm_whose_control_process_is_gone_is_parked_after_everybody_was_stop
 
 
 def test_a_driver_that_does_not_get_ready_is_an_error(links):
-    with pytest.raises(RobotError, match="did not get ready"):
+    with pytest.raises(RobotError, match=r"not ready within 0\.5 s; give start_timeout_s"):
         build(links).begin(None)
 
 

@@ -105,7 +105,7 @@ def test_what_acts_is_the_average_and_what_resumes_is_the_live_weights(
     run(config(dataset), tmp_path)
     acting = native.load(tmp_path).model.state_dict()
     tensors = native.load_training_state(tmp_path).tensors
-    name = "projector.fc1.weight"
+    name = "backbone.connector.fc1.weight"
     assert torch.equal(acting[name], tensors[f"average.{name}"])
     assert not torch.equal(acting[name], tensors[f"weights.{name}"])
 
@@ -124,7 +124,7 @@ def test_fine_tuning_keeps_tokenizer_and_statistics_and_leaves_frozen_parts_alon
     before, after = base.model.state_dict(), tuned.model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
-    assert not any(name.startswith("vision.") for name in moved)
+    assert not any(name.startswith("backbone.vision.") for name in moved)
 
 
 def test_a_checkpoint_says_where_it_comes_from(dataset: Path, tmp_path: Path):
@@ -154,9 +154,11 @@ def test_every_part_can_be_frozen_and_the_heads_still_train(dataset: Path, tmp_p
     torch.manual_seed(cfg.training.seed)
     run(cfg, tmp_path)
     state = native.load_training_state(tmp_path).tensors
-    trained = {name.split(".")[2] for name in state if name.startswith("optimizer.exp_avg.")}
-    assert "action_head" in trained
-    assert not trained & {"vision", "projector", "decoder"}
+    moments = "optimizer.exp_avg."
+    trained = {name.removeprefix(moments) for name in state if name.startswith(moments)}
+    assert "action_head.slots" in trained
+    frozen = tuple(f"backbone.{part}." for part in ("vision", "connector", "decoder"))
+    assert not any(name.startswith(frozen) for name in trained)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(

@@ -15,7 +15,8 @@ from vla.checkpoints.maps import llama, settings
 from vla.checkpoints.maps.decoder import UNREAD, decoder_table
 from vla.checkpoints.maps.towers import timm_tower
 from vla.errors import CheckpointError
-from vla.models.backbones.prismatic_config import ActionDecoding, PrismaticConfig
+from vla.models.action_config import ActionConfig, ActionDecoding
+from vla.models.backbones.prismatic_config import PrismaticConfig
 from vla.models.decoder_config import DecoderConfig, Head
 from vla.models.vision import presets
 from vla.models.vision.vit_config import ViTConfig
@@ -40,13 +41,16 @@ _TOWER_IDS = {
 
 
 def key_map(config: PrismaticConfig) -> KeyMap:
-    """Returns the map of an OpenVLA; towers that are not `is_whole` leave unread what they do not hold."""
+    """Returns the map of an OpenVLA's backbone, which has all its weights.
+
+    Towers that are not `is_whole` leave unread what they do not hold.
+    """
     table: Table = {
-        **affine("projector.fc1", "projector.fc1"),
-        **affine("projector.fc2", "projector.fc2"),
-        **affine("projector.fc3", "projector.fc3"),
+        **affine("connector.fc1", "projector.fc1"),
+        **affine("connector.fc2", "projector.fc2"),
+        **affine("connector.fc3", "projector.fc3"),
         **decoder_table(config.decoder, "decoder.", _DECODER),
-        "action_head.lm_head.weight": "language_model.lm_head.weight",
+        "decoder.lm_head.weight": "language_model.lm_head.weight",
     }
     unread = [*UNREAD]
     for i, (tower, theirs) in enumerate(zip(config.towers, _TOWERS, strict=False)):
@@ -62,7 +66,7 @@ def key_map(config: PrismaticConfig) -> KeyMap:
 
 
 def model_config(values: Mapping[str, Any]) -> PrismaticConfig:
-    """Returns the model that config.json describes, its towers whole.
+    """Returns the backbone that config.json describes, its towers whole.
 
     Raises:
         CheckpointError: another family, or towers, projector or sizes that are not supported, by name.
@@ -79,18 +83,25 @@ def model_config(values: Mapping[str, Any]) -> PrismaticConfig:
     )
     text = {"vocab_size": 32064, **values.get("text_config", {})}
     decoder = llama.decoder_config(text)
-    decoder.head = Head.NONE  # the action head holds it
+    decoder.head = Head.OWN
     towers = [_TOWER_IDS[name](is_whole=True) for name in _TOWER_IDS]
     return PrismaticConfig(
         image_size=_side(values.get("image_sizes", [224, 224])),
         num_views=1,
         towers=towers,
         projector_width=4 * sum(tower.width for tower in towers),
-        text_vocab_size=decoder.vocab_size - values.get("pad_to_multiple_of", 64),
         decoder=decoder,
         attention=PrefixAttention.CAUSAL,
-        action_layout=ActionLayout.LAST_256,
-        action_decoding=ActionDecoding.AUTOREGRESSIVE,
+    )
+
+
+def action_config(values: Mapping[str, Any]) -> ActionConfig:
+    """Returns how the model that config.json describes acts: seven tokens, the last 256 of the text, one action."""
+    text = {"vocab_size": 32064, **values.get("text_config", {})}
+    return ActionConfig(
+        text_vocab_size=text["vocab_size"] - values.get("pad_to_multiple_of", 64),
+        layout=ActionLayout.LAST_256,
+        decoding=ActionDecoding.AUTOREGRESSIVE,
         chunk_length=1,
         state_width=0,
         grounding=False,
@@ -98,12 +109,15 @@ def model_config(values: Mapping[str, Any]) -> PrismaticConfig:
 
 
 def hub_config(
-    config: PrismaticConfig, norm_stats: Mapping[str, Any] | None = None
+    config: PrismaticConfig,
+    actions: ActionConfig,
+    norm_stats: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the config.json to lie beside exported weights, which OpenVLA's own code reads.
 
     Args:
-        config: of the exported model.
+        config: of the exported backbone.
+        actions: how it acts.
         norm_stats: for each data set `{"action": {q01, q99, mask, ...}, ...}`, such as ActionStatistics.to_dict gives.
 
     Raises:
@@ -122,13 +136,13 @@ def hub_config(
         "llm_backbone_id": "llama2-7b-pure",
         "hf_llm_id": "meta-llama/Llama-2-7b-hf",
         "llm_max_length": config.decoder.max_tokens,
-        "pad_token_id": config.text_vocab_size,
-        "pad_to_multiple_of": config.decoder.vocab_size - config.text_vocab_size,
+        "pad_token_id": actions.text_vocab_size,
+        "pad_to_multiple_of": config.decoder.vocab_size - actions.text_vocab_size,
         "text_config": _text_config(config.decoder),
         "n_action_bins": 256,
         "norm_stats": dict(norm_stats or {}),
     }
-    if model_config(described) != config:
+    if model_config(described) != config or action_config(described) != actions:
         raise CheckpointError(
             "this model is not of OpenVLA's form (its two towers, whole, one view, tokens one after another, no "
             "proprioception), and its code could not run it; save it in our own format"

@@ -17,6 +17,9 @@ The third is no release's: all of those have a projection and 1-D positions. Exp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -26,9 +29,10 @@ from vla.models.connectors import AveragePoolConnector, NormConnector
 from vla.models.decoder import Decoder
 from vla.models.initialisation import initialise
 from vla.models.sequence import Prefix, read, scatter_images
+from vla.models.vision.pictures import PictureRows, all_pictures
 from vla.models.vision.raw_patches import RawPatchEmbedding
 from vla.models.vision.vit import ViT
-from vla.nn.masks import causal_blocks, island_blocks
+from vla.nn.masks import PrefixAttention, causal_blocks, island_blocks
 from vla.nn.positions import mrope_positions, positions_from_valid
 
 
@@ -80,7 +84,7 @@ class Gemma4(nn.Module):
             patches: of all pictures, in the order in which the rows show them, from `Gemma4Config.prepare_pictures`,
                 in [0, 1]; None where there are only words.
             places: (column, row) of every patch; (-1, -1) for padding.
-            suffix_mask: not looked at, since prompt and answer are read causally alike.
+            suffix_mask: True for the answer; prompt and answer are read causally alike.
 
         Raises:
             ConfigError: patches or grids of a size that the model does not read, or not as many image tokens as the
@@ -101,7 +105,42 @@ class Gemma4(nn.Module):
             near_blocks=islands if seen is PictureAttention.NEAR else None,
             keeps_blocks=seen is PictureAttention.WHOLE,
             token_ids=text_ids,
+            suffix_mask=torch.zeros_like(valid) if suffix_mask is None else suffix_mask,
+            is_image=is_image,
         )
+
+    def embed_pictures(
+        self,
+        ids: Int[Tensor, "batch tokens"],
+        valid: Bool[Tensor, "batch tokens"],
+        pictures: PictureRows,
+        suffix_mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Prefix:
+        """Returns the same from pictures of any sizes, row by row; a clip is read as that many pictures.
+
+        See `vla.models.sequence.Backbone`.
+        """
+        shown = all_pictures(pictures)
+        if not len(shown):
+            return self.embed(ids, valid, suffix_mask=suffix_mask)
+        prepared = self.config.prepare_pictures(shown)
+        longest = int(prepared.valid.sum(dim=1).amax())
+        patches, places = prepared.pixels[:, :longest], prepared.positions[:, :longest]
+        return self.embed(ids, valid, patches, places, suffix_mask)
+
+    def num_image_tokens(self, shape: Sequence[int]) -> int:
+        """Returns the image tokens of a picture (3, rows, columns) or clip (frames, 3, rows, columns)."""
+        return self.config.num_image_tokens(shape)
+
+    @property
+    def attention(self) -> PrefixAttention:
+        """Causal."""
+        return PrefixAttention.CAUSAL
+
+    @property
+    def filler_id(self) -> int:
+        """What per-layer embeddings look up where there is no word."""
+        return self.config.pad_id
 
     def image_tokens(
         self,
@@ -116,7 +155,9 @@ class Gemma4(nn.Module):
         valid, places = places[..., 0] >= 0, places.clamp(min=0)
         if isinstance(self.vision, ViT) and isinstance(self.connector, AveragePoolConnector):
             places = places.flip(-1)  # the tower's are (row, column)
-            features = self.vision.encode((2.0 * patches - 1.0).to(dtype), places, valid)
+            is_full = bool(valid.all())
+            pixels = (2.0 * patches - 1.0).to(dtype)
+            features = self.vision.encode(pixels, places, None if is_full else valid)
             tokens, is_there = self.connector(features, places, valid)
             return tokens[is_there]
         tokens = self.vision(patches[valid].to(dtype), places[valid])

@@ -5,6 +5,7 @@ Experts (26B-A4B) and audio are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -17,6 +18,7 @@ from vla.models.vision.preprocessing import (
     gemma4_patches,
     gemma4_unified_patches,
 )
+from vla.models.vision.resize_rules import gemma4_size
 from vla.models.vision.vit_config import ViTConfig
 from vla.nn.mlp import Activation
 from vla.nn.norms import Norm
@@ -90,6 +92,12 @@ class Gemma4Config:
             patch_size=self.tower.patch_size,
             pool_size=self.pool_size,
         )
+
+    def num_image_tokens(self, shape: Sequence[int]) -> int:
+        """Returns the tokens of a picture (3, rows, columns), or of the frames of a clip (frames, 3, rows, columns)."""
+        side = self.pixels_per_patch * self.patches_per_side
+        size = gemma4_size(*shape[-2:], token_budget=self.token_budget, token_size=side)
+        return (size[0] // side) * (size[1] // side) * (shape[0] if len(shape) == 4 else 1)
 
 
 def gemma4_e2b() -> Gemma4Config:

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.models import decoder_presets
+from vla.models.connectors import ConnectorKind
 from vla.models.decoder_config import DecoderConfig, Head
 from vla.models.vision import presets
 from vla.models.vision.pictures import Pictures
 from vla.models.vision.preprocessing import openvla_pictures
 from vla.models.vision.vit_config import ViTConfig
+from vla.nn.masks import PrefixAttention
 from vla.nn.mlp import Activation
 from vla.nn.norms import Norm
 
@@ -30,6 +32,9 @@ class PaliGemmaConfig:
     tower: ViTConfig = field(default_factory=_tower)
     decoder: DecoderConfig = field(default_factory=decoder_presets.gemma_2b)
     image_id: int = 257152  # stands in the prompt once for every image token
+    connector: ConnectorKind = ConnectorKind.LINEAR
+    attention: PrefixAttention = PrefixAttention.PREFIX_LM  # CAUSAL: no release, see what it costs
+    pictures_apart: bool = False  # image tokens see no words: many questions can share a picture
 
     def __post_init__(self) -> None:
         if self.image_size < 1 or self.image_size % self.tower.patch_size:

@@ -13,6 +13,8 @@ Padding takes no position and nobody attends to it: a padded row equals the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -24,9 +26,10 @@ from vla.models.connectors import MergeConnector
 from vla.models.decoder import Decoder
 from vla.models.initialisation import initialise
 from vla.models.sequence import Prefix, read, scatter_images
+from vla.models.vision.pictures import PictureRows
 from vla.models.vision.vit import ViT
-from vla.nn.masks import causal_blocks
-from vla.nn.positions import grid_positions, mrope_positions
+from vla.nn.masks import PrefixAttention, causal_blocks
+from vla.nn.positions import grid_positions, mrope_positions, positions_from_valid
 
 
 class Qwen2VL(nn.Module):
@@ -69,7 +72,7 @@ class Qwen2VL(nn.Module):
             patches: of all pictures and clips, from `Qwen2VLConfig.prepare_pictures` and `prepare_clips`, one after
                 the other in the order in which the rows show them; None where there are only words.
             grids: time steps, rows and columns of patches of each; a picture has one step.
-            suffix_mask: not looked at, since prompt and answer are read causally alike.
+            suffix_mask: True for the answer; prompt and answer are read causally alike.
 
         Raises:
             ConfigError: patches do not fit the grids or the tower, grids do not fit the merger, or the prompts keep
@@ -85,9 +88,39 @@ class Qwen2VL(nn.Module):
         return Prefix(
             embeddings=scatter_images(embeddings, is_picture, tokens),
             valid=valid,
-            positions=mrope_positions(is_picture, merged, valid, self.config.picture_start),
+            positions=self._positions(is_picture, merged, valid),
             blocks=causal_blocks(valid),
+            token_ids=ids,
+            suffix_mask=torch.zeros_like(valid) if suffix_mask is None else suffix_mask,
+            is_image=is_picture,
         )
+
+    def embed_pictures(
+        self,
+        ids: Int[Tensor, "batch tokens"],
+        valid: Bool[Tensor, "batch tokens"],
+        pictures: PictureRows,
+        suffix_mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Prefix:
+        """Returns the same from pictures and clips of any sizes, row by row; see `vla.models.sequence.Backbone`."""
+        packed = self.config.prepare(pictures)
+        if packed is None:
+            return self.embed(ids, valid, suffix_mask=suffix_mask)
+        return self.embed(ids, valid, packed.pixels, packed.grids, suffix_mask)
+
+    def num_image_tokens(self, shape: Sequence[int]) -> int:
+        """Returns the image tokens of a picture (3, rows, columns) or clip (frames, 3, rows, columns)."""
+        return self.config.num_image_tokens(shape)
+
+    @property
+    def attention(self) -> PrefixAttention:
+        """Causal."""
+        return PrefixAttention.CAUSAL
+
+    @property
+    def filler_id(self) -> int:
+        """Stands where there is neither word nor picture; nothing looks it up."""
+        return 0
 
     def image_tokens(
         self, patches: Float[Tensor, "patches values"], grids: Int[Tensor, "pictures 3"]
@@ -109,6 +142,11 @@ class Qwen2VL(nn.Module):
             valid if min(lengths) < max(lengths) else None,
         )
         return self.connector(features[valid])
+
+    def _positions(self, is_picture: Tensor, grids: Tensor, valid: Tensor) -> Tensor:
+        if self.config.decoder.rope_sections is None:
+            return positions_from_valid(valid)
+        return mrope_positions(is_picture, grids, valid, self.config.picture_start)
 
     def _places(self, rows: int, columns: int, device: torch.device) -> Int[Tensor, "patches 2"]:
         """(row, column) of the patches of one step, those that become one token next to each other."""

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.models import decoder_presets
 from vla.models.decoder_config import DecoderConfig, Head
 from vla.models.vision import presets
-from vla.models.vision.pictures import Pictures
+from vla.models.vision.pictures import PictureRows, Pictures
 from vla.models.vision.preprocessing import (
     PackedPatches,
+    openvla_pictures,
     qwen2_vl_clip_patches,
     qwen2_vl_patches,
 )
-from vla.models.vision.resize_rules import QWEN2_VL_IMAGE_PIXELS, QWEN2_VL_VIDEO_PIXELS
+from vla.models.vision.resize_rules import (
+    QWEN2_VL_IMAGE_PIXELS,
+    QWEN2_VL_VIDEO_PIXELS,
+    qwen2_vl_size,
+)
 from vla.models.vision.vit_config import ViTConfig
 from vla.nn.positions import PictureStart
 
@@ -36,6 +42,7 @@ class Qwen2VLConfig:
     picture_start: PictureStart = PictureStart.NEXT
     image_id: int = 151655  # stands for each token of a picture
     video_id: int = 151656  # ... of a clip
+    fixed_size: int | None = None  # all are stretched to this square first, as PaliGemma does
     min_pixels: int = QWEN2_VL_IMAGE_PIXELS[0]  # smaller pictures are enlarged
     max_pixels: int = QWEN2_VL_IMAGE_PIXELS[
         1
@@ -58,9 +65,17 @@ class Qwen2VLConfig:
                     "read it from the tokenizer"
                 )
         sections = self.decoder.rope_sections
-        if sections is None or len(sections) != 3:
+        if sections is not None and len(sections) != 3:
             raise ConfigError(
-                f"decoder.rope_sections = {sections}; Qwen2-VL turns by time, row and column: give three numbers"
+                f"decoder.rope_sections = {sections}; Qwen2-VL turns by time, row and column: give three numbers, "
+                "or none for positions that count tokens"
+            )
+        if self.fixed_size is not None and (
+            self.fixed_size < 1 or self.fixed_size % self.token_side
+        ):
+            raise ConfigError(
+                f"fixed_size = {self.fixed_size}; a token covers {self.token_side} px, so it must be a positive "
+                "multiple of that, or null for pictures of their own size"
             )
 
     @property
@@ -70,6 +85,8 @@ class Qwen2VLConfig:
 
     def prepare_pictures(self, pictures: Pictures) -> PackedPatches:
         """Returns patches of pictures (3, rows, columns) of any sizes, uint8, each within the bounds on pixels."""
+        if self.fixed_size is not None:
+            pictures = openvla_pictures(pictures, self.fixed_size)
         return qwen2_vl_patches(
             pictures,
             min_pixels=self.min_pixels,
@@ -81,6 +98,8 @@ class Qwen2VLConfig:
 
     def prepare_clips(self, clips: Sequence[Tensor]) -> PackedPatches:
         """Returns patches of clips (frames, 3, rows, columns) of any sizes, uint8, each within the bounds on pixels."""
+        if self.fixed_size is not None:
+            clips = [openvla_pictures(clip, self.fixed_size) for clip in clips]
         return qwen2_vl_clip_patches(
             clips,
             min_pixels=self.min_clip_pixels,
@@ -89,6 +108,38 @@ class Qwen2VLConfig:
             merge_size=self.merge_size,
             temporal_patch_size=self.tower.num_frames,
         )
+
+    def prepare(self, rows: PictureRows) -> PackedPatches | None:
+        """Returns patches of all that the rows show, pictures and clips, in order; None where they show nothing."""
+        if isinstance(rows, Tensor):
+            return self.prepare_pictures(rows.flatten(0, 1)) if rows.shape[1] else None
+        shown = [item for row in rows for item in row]
+        is_clip = [item.ndim == 4 for item in shown]
+        if not shown or not any(is_clip):
+            return self.prepare_pictures(shown) if shown else None
+        if all(is_clip):
+            return self.prepare_clips(shown)
+        each = [
+            self.prepare_clips([x]) if x.ndim == 4 else self.prepare_pictures([x]) for x in shown
+        ]
+        return PackedPatches(
+            pixels=torch.cat([packed.pixels for packed in each]),
+            grids=torch.cat([packed.grids for packed in each]),
+            num_tokens=[packed.num_tokens[0] for packed in each],
+        )
+
+    def num_image_tokens(self, shape: Sequence[int]) -> int:
+        """Returns the tokens of a picture (3, rows, columns) or clip (frames, 3, rows, columns)."""
+        is_clip = len(shape) == 4
+        sides = shape[-2:] if self.fixed_size is None else (self.fixed_size, self.fixed_size)
+        size = qwen2_vl_size(
+            *sides,
+            factor=self.token_side,
+            min_pixels=self.min_clip_pixels if is_clip else self.min_pixels,
+            max_pixels=self.max_clip_pixels if is_clip else self.max_pixels,
+        )
+        num_steps = -(-shape[0] // self.tower.num_frames) if is_clip else 1
+        return num_steps * (size[0] // self.token_side) * (size[1] // self.token_side)
 
 
 def qwen2_vl_2b() -> Qwen2VLConfig:

@@ -18,6 +18,9 @@ from vla.models.vision.resize_rules import check_picture_size
 
 # One batch (B, 3, rows, columns), or pictures (3, rows, columns) of any sizes; checked by by_size.
 Pictures = Tensor | Sequence[Tensor]
+# What each row of a batch shows: (B, pictures, 3, rows, columns), or for each row pictures (3, rows, columns) and clips
+# (frames, 3, rows, columns) of any sizes.
+PictureRows = Tensor | Sequence[Sequence[Tensor]]
 
 
 def resize(
@@ -53,6 +56,25 @@ def normalised(
     mean_255 = (torch.tensor(mean, device=flat.device) * 255.0).repeat(flat.shape[-1] // 3)
     std_255 = (torch.tensor(std, device=flat.device) * 255.0).repeat(flat.shape[-1] // 3)
     return torch.sub(flat, mean_255).div_(std_255).unflatten(-1, (-1, 3))
+
+
+def all_pictures(rows: PictureRows) -> Pictures:
+    """Returns what the rows show, one after the other; each frame of a clip counts as a picture."""
+    if isinstance(rows, Tensor):
+        return rows.flatten(0, 1)
+    return [
+        frame
+        for row in rows
+        for shown in row
+        for frame in (shown.unbind() if shown.ndim == 4 else [shown])
+    ]
+
+
+def num_pictures(rows: PictureRows) -> list[int]:
+    """Returns how many pictures each row shows; each frame of a clip counts as one."""
+    if isinstance(rows, Tensor):
+        return [rows.shape[1]] * rows.shape[0]
+    return [sum(len(shown) if shown.ndim == 4 else 1 for shown in row) for row in rows]
 
 
 def by_size(pictures: Pictures) -> list[tuple[list[int], Tensor]]:

@@ -106,16 +106,16 @@ def gemma4_size(
     Args:
         height: of the picture, pixels.
         width: of the picture, pixels.
-        token_budget: the most image tokens, one of 70, 140, 280, 560, 1120.
+        token_budget: the most image tokens; the released models take one of 70, 140, 280, 560, 1120.
         token_size: side of one image token, pixels: 3 x 3 patches of 16.
 
     Raises:
-        ConfigError: another budget.
+        ConfigError: a budget below 1.
     """
-    if token_budget not in GEMMA4_TOKEN_BUDGETS:
+    if token_budget < 1:
         raise ConfigError(
-            f"Gemma 4 has no budget of {token_budget} image tokens; "
-            f"choose one of {', '.join(map(str, GEMMA4_TOKEN_BUDGETS))}"
+            f"token_budget = {token_budget} image tokens; give at least 1 (the released models take one of "
+            f"{', '.join(map(str, GEMMA4_TOKEN_BUDGETS))})"
         )
     scale = math.sqrt(token_budget * token_size**2 / (height * width))
     rows, columns = math.floor(scale * height / token_size), math.floor(scale * width / token_size)

@@ -90,6 +90,18 @@ class ViT(nn.Module):
         """
         return self._finished(self._read_pictures(pixels, is_masked)[:, self.num_extra :])
 
+    def read(
+        self,
+        pixels: Float[Tensor, "batch 3 rows columns"],
+        *,
+        is_masked: Bool[Tensor, "batch patches"] | None = None,
+    ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch patches channels"]]:
+        """Returns the class token's features and those of the patches in one go; arguments as in `forward`."""
+        if not self.config.has_class_token:
+            raise ConfigError("this tower has no class token; set has_class_token=true")
+        x = self._finished(self._read_pictures(pixels, is_masked))
+        return x[:, 0], x[:, self.num_extra :]
+
     def encode(
         self,
         patches: Float[Tensor, "batch patches values"],
@@ -164,7 +176,8 @@ class ViT(nn.Module):
         rotation = None
         if positions is not None:
             axes = positions.flip(-1) if self.config.is_column_first else positions
-            rotation = self._rotation(axes)
+            is_raster = self.config.rope_is_raster
+            rotation = self._rotation(_raster(positions) if is_raster else axes)
             if self.axis_tables is not None:
                 first, second = self.axis_tables
                 places = F.embedding(axes[..., 0], first) + F.embedding(axes[..., 1], second)
@@ -205,6 +218,12 @@ class ViT(nn.Module):
                 "this tower has neither a class token nor an attention pool; average its patches instead"
             )
         return self._finished(x[:, 0])
+
+
+def _raster(positions: Tensor) -> Tensor:
+    """The number of every patch in its picture, row after row."""
+    columns = positions[..., 1].amax(dim=1, keepdim=True) + 1
+    return positions[..., 0] * columns + positions[..., 1]
 
 
 def _block(config: ViTConfig) -> Block:

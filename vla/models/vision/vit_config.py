@@ -61,6 +61,8 @@ class ViTConfig:
     has_mask_token: bool = False  # replaces patches that are hidden: DINOv2's own training
     rope_theta: float | None = None  # half the channels turn by row, half by column; None: none do
     rope_is_apart: bool = False  # each half turns within itself: Gemma 4
+    # all channels turn by the patch's number in the picture, counted row after row: no tower does, see what it costs
+    rope_is_raster: bool = False
     has_pre_norm: bool = False  # a norm before the first block: CLIP
     norm: Norm = Norm.LAYER
     has_bias: bool = True  # of the linear layers of every block
@@ -143,6 +145,8 @@ class ViTConfig:
         """Returns how queries and keys turn with row and column."""
         if self.rope_theta is None:
             return None
+        if self.rope_is_raster:
+            return RopeConfig(theta=self.rope_theta)
         pairs = self.head_dim // 4
         return RopeConfig(
             theta=self.rope_theta,

@@ -1,0 +1,1 @@
+"""What a simulation knows about its pictures, as numbers, masks and words."""

@@ -1,0 +1,1 @@
+"""`vla deploy`: `command` is where it starts."""

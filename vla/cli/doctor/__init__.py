@@ -1,0 +1,1 @@
+"""`vla doctor`: `command` is where it starts."""
