@@ -51,10 +51,16 @@ def test_the_wheel_holds_every_config(wheel_names: set[str]):
     assert configs - wheel_names == set()
 
 
-def test_the_wheel_holds_the_shipped_policy(wheel_names: set[str]):
-    shipped = {name for name in wheel_names if name.startswith("vla/pretrained/tiny/")}
+@pytest.mark.parametrize("policy", ["tiny", "tiny_pick_cube"])
+def test_the_wheel_holds_the_shipped_policies(wheel_names: set[str], policy: str):
+    shipped = {name for name in wheel_names if name.startswith(f"vla/pretrained/{policy}/")}
     names = {Path(name).name for name in shipped}
     assert {"model.safetensors", "config.json", "tokenizer.json", "MANIFEST.json"} <= names
+
+
+def test_the_wheel_holds_the_mask_codec(wheel_names: set[str]):
+    shipped = {name for name in wheel_names if name.startswith("vla/pretrained/mask_codec/")}
+    assert {Path(name).name for name in shipped} >= {"model.safetensors", "config.json"}
 
 
 def test_the_wheel_holds_nothing_else(wheel_names: set[str]):

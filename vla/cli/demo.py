@@ -34,7 +34,7 @@ class DemoConfig:
     """What the demo shows, and how long it may take."""
 
     task: str = "open_drawer"  # what the policy is to learn: a name that `env=` accepts
-    checkpoint: str = "tiny"  # policy to start from: shipped in the package, or a path
+    checkpoint: str = "tiny_pick_cube"  # policy to start from, one that cannot do the task yet: shipped, or a path
     demonstrations: int = 150  # episodes of the scripted expert to learn from
     episodes: int = 60  # evaluated before and after, on the same scenes
     seed: int = 2_000_000  # of the first evaluated scene; demonstrations use seeds below 1000000

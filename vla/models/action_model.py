@@ -87,13 +87,15 @@ class VisionLanguageAction(nn.Module):
         if isinstance(head, TokenActionHead):
             if action_bins is None:
                 raise ConfigError("an AUTOREGRESSIVE model is fed action_bins; or use ActionEngine")
-            output = self._read_tokens(prefix, head.token_ids(action_bins).flatten(1))
-            output.action_logits = head.action_logits(output.token_logits[:, :-1])
-            return output
+            ids = head.token_ids(action_bins).flatten(1)
+            tokens = self._read_tokens(prefix, ids)
+            bins = head.action_logits(tokens[:, :-1])
+            return ActionOutput(action_logits=bins, token_logits=tokens, token_ids=ids)
         if isinstance(head, FastActionHead):
             if fast_tokens is None:
                 raise ConfigError("a FAST model is fed fast_tokens; or use ActionEngine")
-            return self._read_tokens(prefix, head.token_ids(fast_tokens))
+            ids = head.token_ids(fast_tokens)
+            return ActionOutput(token_logits=self._read_tokens(prefix, ids), token_ids=ids)
         num_prefix = prefix.valid.shape[1]
         sequence = continued(
             prefix,
@@ -147,14 +149,13 @@ class VisionLanguageAction(nn.Module):
             filler_id=self.backbone.filler_id,
         )
 
-    def _read_tokens(self, prefix: Prefix, ids: Tensor) -> ActionOutput:
-        """Each token from those before it, and the end of the answer from all of them."""
+    def _read_tokens(self, prefix: Prefix, ids: Tensor) -> Tensor:
+        """Logits of each token from those before it, and of the end of the answer from all of them."""
         decoder, num_prefix = self.backbone.decoder, prefix.valid.shape[1]
         sequence = continued(prefix, decoder.embed(ids), is_parallel=False, suffix_ids=ids)
         hidden = read(decoder, sequence)
         before = last_valid(hidden[:, :num_prefix], prefix.valid)
-        tokens = decoder.logits(torch.cat([before, hidden[:, num_prefix:]], dim=1))
-        return ActionOutput(token_logits=tokens, token_ids=ids)
+        return decoder.logits(torch.cat([before, hidden[:, num_prefix:]], dim=1))
 
 
 def _action_head(config: ActionConfig, width: int) -> ActionHead:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from version1_checkpoints import as_version_1
 
 from vla.checkpoints import folder, native
 from vla.checkpoints.contract import Contract
@@ -289,50 +290,6 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(
     native.load(saved)
 
 
-def _as_version_1(saved: Path) -> None:
-    """What the program wrote before backbones and heads were apart."""
-    tensors = load_file(saved / "model.safetensors")
-    old = {
-        "backbone.connector.": "projector.",
-        "backbone.vision.": "vision.",
-        "backbone.decoder.lm_head.": "action_head.lm_head.",
-        "backbone.decoder.": "decoder.",
-        "backbone.view_embedding": "view_embedding",
-    }
-    renamed = {}
-    for name, tensor in tensors.items():
-        prefix = next((prefix for prefix in old if name.startswith(prefix)), "")
-        renamed[old.get(prefix, "") + name.removeprefix(prefix)] = tensor
-    save_file(renamed, saved / "model.safetensors")
-
-    def change(described) -> None:
-        model, actions = described["model"], described["model"].pop("actions")
-        decoder = model["config"]["decoder"]
-        for name in list(decoder):
-            if name not in V1_DECODER:
-                del decoder[name]
-        model["config"] |= {
-            "text_vocab_size": actions["text_vocab_size"],
-            "action_layout": actions["layout"],
-            "action_decoding": actions["decoding"],
-            **{
-                name: actions[name]
-                for name in ("chunk_length", "action_width", "state_width", "grounding")
-            },
-        }
-        described["format_version"] = 1
-        del described["kind"]
-        described["files"]["model.safetensors"] = folder._fingerprint(saved / "model.safetensors")
-
-    _change_config(saved, change)
-
-
-V1_DECODER = (
-    "vocab_size", "width", "depth", "num_heads", "num_kv_heads", "head_dim", "mlp_width", "activation", "rope_theta",
-    "norm_eps",
-)  # fmt: skip
-
-
 def _inputs(image_size: int = 64):
     torch.manual_seed(5)
     images = torch.randint(0, 256, (2, 2, 3, image_size, image_size), dtype=torch.uint8)
@@ -350,7 +307,7 @@ def test_a_checkpoint_of_version_1_acts_as_it_did(tmp_path, contract, tokenizer,
     shape.decoder = dataclasses.replace(shape.decoder, head=head)
     model = VisionLanguageAction(Prismatic(shape), actions)
     native.save(tmp_path / "old", model, contract, tokenizer)
-    _as_version_1(tmp_path / "old")
+    as_version_1(tmp_path / "old")
     loaded = native.load(tmp_path / "old")
     assert loaded.model.config == model.config
     assert loaded.model.backbone.config == model.backbone.config
