@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from fake_scenes import fake_scenes
+from fake_scenes import fake_scene, fake_scenes
 from PIL import Image
 from tiny_answerable import stage_config, tiny_answerable
 
 from vla.checkpoints.answering import load_answerable
-from vla.cli import ask
+from vla.cli import ask, examine
 from vla.cli.ask import AskConfig
 from vla.cli.ask_drawing import draw_answer, read_picture
-from vla.errors import CheckpointError, ConfigError
+from vla.data.scenes_write import SceneJob, write_scenes
+from vla.errors import CheckpointError, ConfigError, DatasetError
 from vla.evaluation.answering import measure_answers
 from vla.inference.answer import Answer, FoundObject, answer
 from vla.training.multimodal import multimodal_lesson
@@ -87,6 +88,35 @@ def test_ask_draws_what_it_detects_beside_the_picture(learnt, picture, capsys, t
         assert min(shown.size) >= 480  # 16 px would show nothing
 
 
+def _scenes(root, first_seed):
+    def draw(seed):
+        return fake_scene(seed, size=16)
+
+    job = SceneJob(
+        make_draw=lambda: draw, root=root, num_rows=4, first_seed=first_seed, identity={}
+    )
+    write_scenes(job, num_workers=0)
+    return str(root)
+
+
+def test_examine_measures_the_held_out_rows_and_draws_a_page(learnt, capsys, tmp_path):
+    scenes = [_scenes(tmp_path / "train", 0), _scenes(tmp_path / "held_out", 1_000_000)]
+    cfg = examine.ExamineConfig(checkpoint=str(learnt[1]), scenes=scenes)
+    summary = examine.run(cfg, tmp_path)
+    assert summary["num_pictures"] == 4
+    expected = measure_answers(learnt[0], fake_scenes(4, first_seed=1_000_000, size=16))
+    assert summary["vqa"]["all"]["value"] == expected.vqa["all"].value
+    page = (tmp_path / "scores.html").read_text(encoding="utf-8")
+    assert "boxes, AP50" in page
+    assert "boxes, AP50" in capsys.readouterr().out
+
+
+def test_examine_asks_for_held_out_scenes_where_there_are_none(learnt, tmp_path):
+    cfg = examine.ExamineConfig(checkpoint=str(learnt[1]), scenes=[_scenes(tmp_path / "train", 0)])
+    with pytest.raises(DatasetError, match="seed=1000000"):
+        examine.run(cfg, tmp_path)
+
+
 def test_a_mask_colours_its_own_pixels(tmp_path):
     pixels = np.zeros((32, 32, 3), np.uint8)
     mask = np.zeros((32, 32), bool)
@@ -105,7 +135,7 @@ def test_a_mask_colours_its_own_pixels(tmp_path):
 
 @pytest.mark.parametrize(
     ("image", "message"),
-    [("absent.png", "does not exist"), ("", "give image=PATH"), (".", "is a folder")],
+    [("absent.png", "does not exist"), ("", "give a picture"), (".", "is a folder")],
 )
 def test_a_picture_that_is_not_there_is_told_before_the_model_is_loaded(
     image, message, tmp_path, monkeypatch

@@ -1,4 +1,4 @@
-"""`vla ask`: a picture and a prompt in, words, boxes and masks out; or many pictures, and how often it is right."""
+"""`vla ask`: a picture and a prompt in, words, boxes and masks out."""
 
 from __future__ import annotations
 
@@ -22,45 +22,16 @@ class AskConfig:
     checkpoint: str = "vlm"  # directory of a model that answers, or the name of one in the package
     output: str = ""  # PNG with what was found; "" puts it beside the picture
     max_tokens: int = 64  # of the answer
-    scenes: str = ""  # instead: a folder of labelled scenes whose held-out pictures are asked about
-    num_pictures: int = 256  # of these
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "num_pictures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_tokens < 1:
+            raise ConfigError(f"max_tokens must be at least 1; got {self.max_tokens}")
 
 
 def run(cfg: AskConfig, directory: Path) -> dict[str, Any]:
-    """Prints the answer, or the scores; returns them for summary.json."""
-    if bool(cfg.image) == bool(cfg.scenes):
-        raise ConfigError(
-            'give image=PATH and prompt="..." to ask, or scenes=PATH to measure on labelled scenes'
-        )
-    if cfg.scenes:
-        from vla.cli.ask_scenes import measure_scenes
-
-        return measure_scenes(cfg.checkpoint, cfg.scenes, cfg.num_pictures, directory)
-    return _ask(cfg)
-
-
-def as_trained(prompt: str) -> str:
-    """Returns a prompt in the form that training uses, whatever a person writes.
-
-    "detect the red cube" loses its article, "segment red cube" gets one, and a bare question gets its command.
-    """
-    words = prompt.split()
-    match words:
-        case ["detect", "the" | "a" | "an", *rest] if rest:
-            return " ".join(["detect", *rest])
-        case ["segment", first, *rest] if first not in ("the", "a", "an"):
-            return " ".join(["segment the", first, *rest])
-        case [*_, last] if last.endswith("?") and words[0] not in ("answer", "caption"):
-            return " ".join(["answer en", *words])
-    return prompt
-
-
-def _ask(cfg: AskConfig) -> dict[str, Any]:
+    """Prints the answer and returns it for summary.json; draws what was found."""
+    if not cfg.image:
+        raise ConfigError('give a picture: vla ask image=PATH prompt="how many cubes are there?"')
     from vla.cli.ask_drawing import draw_answer, read_picture
 
     path = Path(cfg.image).expanduser()
@@ -105,6 +76,22 @@ def _ask(cfg: AskConfig) -> dict[str, Any]:
         "drawn": None if drawn is None else str(drawn),
         "answer_seconds": seconds,
     }
+
+
+def as_trained(prompt: str) -> str:
+    """Returns a prompt in the form that training uses, whatever a person writes.
+
+    "detect the red cube" loses its article, "segment red cube" gets one, and a bare question gets its command.
+    """
+    words = prompt.split()
+    match words:
+        case ["detect", "the" | "a" | "an", *rest] if rest:
+            return " ".join(["detect", *rest])
+        case ["segment", first, *rest] if first not in ("the", "a", "an"):
+            return " ".join(["segment the", first, *rest])
+        case [*_, last] if last.endswith("?") and words[0] not in ("answer", "caption"):
+            return " ".join(["answer en", *words])
+    return prompt
 
 
 def _lines(reply: Answer) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ExamineConfig:
     """One examination, on the held-out rows of labelled scenes."""
 
-    # a model that answers, or a policy that came of one: its folder, or that of the run that trained it
+    # a model that answers, or a policy that came of one: its folder, that of the run that trained it, or a shipped name
     checkpoint: str = ""
     scenes: list[str] = field(default_factory=list)  # folders of labelled scenes
     pictures: int = 256  # held-out pictures or clips of each folder, the first ones
@@ -30,14 +30,19 @@ class ExamineConfig:
 
 
 def run(cfg: ExamineConfig, directory: Path) -> dict[str, Any]:
-    """Examines, prints the figures and returns them with their intervals."""
+    """Examines, prints the figures, draws them as scores.html and returns them with their intervals."""
+    from vla.cli.build import find_checkpoint
+    from vla.cli.examine_page import figures, page
+    from vla.cli.run_directory import write_text
     from vla.data.scene_pictures import HELD_OUT_SEED
     from vla.data.scenes import open_scenes
+    from vla.evaluation import html
     from vla.evaluation.answering import measure_answers
 
     if not cfg.checkpoint or not cfg.scenes:
         raise ConfigError("name what is asked and about what: checkpoint=PATH scenes=[PATH]")
-    model = load(Path(cfg.checkpoint).expanduser())
+    path = find_checkpoint(cfg.checkpoint)
+    model = load(path)
     rows = []
     for root in cfg.scenes:
         held_out = (row for row in open_scenes(root) if row.scene_seed >= HELD_OUT_SEED)
@@ -50,12 +55,13 @@ def run(cfg: ExamineConfig, directory: Path) -> dict[str, Any]:
     scores = measure_answers(
         model, rows, questions_per_picture=cfg.questions_per_picture, seed=cfg.seed
     )
-    for kind, estimate in scores.vqa.items():
-        print(f"{kind:12} {estimate.text()}")
-    for name in ("ap50", "mask_iou"):
-        if (estimate := getattr(scores, name)) is not None:
-            print(f"{name:12} {estimate.text()}")
-    return scores.to_dict()
+    named = figures(scores)
+    for name, figure in named.items():
+        print(f"  {name:<24}{figure.text()}")
+    drawn = directory / "scores.html"
+    write_text(drawn, html.render(page(str(path), ", ".join(cfg.scenes), named, len(rows))))
+    print(drawn)
+    return {**scores.to_dict(), "checkpoint": str(path), "report": str(drawn)}
 
 
 def load(directory: Path) -> Answerable:

@@ -53,11 +53,10 @@ VERBS: dict[str, Verb] = {
     "ask": Verb(
         module="vla.cli.ask",
         config_name="ask",
-        summary="ask a model about a picture: words, boxes and masks; or measure its answers",
+        summary="ask a model about a picture: words, boxes and masks",
         examples=(
             'vla ask image=table.png prompt="detect the red cube"',
             'vla ask image=table.png prompt="answer en how many balls are there?"',
-            "vla ask scenes=datasets/scenes checkpoint=outputs/pretrain/multimodal/latest",
         ),
     ),
     "eval": Verb(
