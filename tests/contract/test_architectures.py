@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vla.cli.backbones import FAMILY_NAMES, backbone_config
-from vla.cli.describe_backbones import describe_backbone
-from vla.cli.describe_stages import STAGE_NAMES, STAGES, Training
+from vla.cli.describe.backbones import describe_backbone
+from vla.cli.describe.stages import STAGE_NAMES, STAGES, Training
 from vla.models.vision.resize_rules import GEMMA4_TOKEN_BUDGETS, qwen2_vl_size
 from vla.nn.positions import PictureStart, grid_positions, mrope_positions
 from vla.tokenizers.action_bins import NUM_BINS, ActionBins, ActionLayout, ActionVocabulary

@@ -123,7 +123,7 @@ VERBS: dict[str, Verb] = {
         positional="name",
     ),
     "describe": Verb(
-        module="vla.cli.describe",
+        module="vla.cli.describe.command",
         config_name="describe",
         summary="show what a checkpoint or a backbone is made of, expects and costs",
         examples=(

@@ -9,9 +9,10 @@ import torch
 
 from vla.checkpoints import native
 from vla.checkpoints.contract import Contract
-from vla.cli import bench, describe
+from vla.cli import bench
 from vla.cli.bench import BenchConfig
-from vla.cli.describe import DescribeConfig
+from vla.cli.describe import command as describe
+from vla.cli.describe.command import DescribeConfig
 from vla.data.stats import ActionStatistics, StateStatistics
 from vla.models.action_config import ActionDecoding
 from vla.models.action_model import VisionLanguageAction
@@ -70,7 +71,7 @@ def test_a_checkpoint_is_described_and_says_how_it_acts(checkpoint, tmp_path, ca
 
 def test_a_trace_ends_in_the_action_of_the_policy_whatever_comes_out(checkpoint, tmp_path):
     from policies.vla_policy import VlaPolicy
-    from vla.cli.trace_inputs import rendered
+    from vla.cli.describe.trace_inputs import rendered
 
     decoding, directory = checkpoint
     cfg = DescribeConfig(checkpoint=str(directory), trace=True)

@@ -4,16 +4,17 @@ import sys
 
 import pytest
 
-from vla.cli import describe, main
+from vla.cli import main
 from vla.cli.backbones import (
     BACKBONES,
     SMALL_BACKBONES,
     backbone_config,
     build_shape,
 )
-from vla.cli.describe import DescribeConfig
-from vla.cli.describe_backbones import describe_backbone, describe_model
-from vla.cli.describe_pictures import encode_flops, picture_cost
+from vla.cli.describe import command as describe
+from vla.cli.describe.backbones import describe_backbone, describe_model
+from vla.cli.describe.command import DescribeConfig
+from vla.cli.describe.pictures import encode_flops, picture_cost
 from vla.errors import ConfigError
 from vla.models.backbones.families import build_backbone
 
@@ -87,7 +88,7 @@ def test_the_tokens_and_operations_foretold_are_those_of_a_picture_that_is_encod
     """Counted while the model encodes the picture, with gradients on: then attention is two plain products."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from vla.cli.trace_inputs import of_backbone
+    from vla.cli.describe.trace_inputs import of_backbone
 
     inputs = of_backbone(name)
     backbone = inputs.model.backbone
@@ -126,7 +127,7 @@ def test_describing_a_large_backbone_does_not_import_torch_s_compiler():
     """That takes seconds, and drawing numbers for weights without memory would do it."""
     import subprocess
 
-    code = "import sys; from vla.cli.describe_backbones import describe_backbone as d; "
+    code = "import sys; from vla.cli.describe.backbones import describe_backbone as d; "
     code += "[d(name) for name in ('openvla_7b', 'tiny', 'gemma4_31b', 'gemma4_e2b')]; "
     code += "sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -157,7 +158,7 @@ def test_the_shipped_checkpoint_is_traced_on_a_rendered_scene(tmp_path):
 def test_the_trace_of_a_checkpoint_ends_in_the_action_of_its_policy(tmp_path):
     from policies.vla_policy import VlaPolicy
     from vla.cli.build import find_checkpoint
-    from vla.cli.trace_inputs import rendered
+    from vla.cli.describe.trace_inputs import rendered
 
     summary = describe.run(DescribeConfig(trace=True), tmp_path)
     notes = [step["note"] for step in summary["trace"] if step["what"].startswith("  first action")]

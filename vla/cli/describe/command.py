@@ -29,22 +29,22 @@ class DescribeConfig:
 
 def run(cfg: DescribeConfig, directory: Path) -> dict[str, Any]:
     """Prints the description, and returns it for summary.json."""
-    from vla.cli import describe_backbones, describe_trace
+    from vla.cli.describe import backbones, trace
 
     named = {"backbone": cfg.backbone} if cfg.backbone else {"checkpoint": cfg.checkpoint}
     if cfg.trace:
-        steps = describe_trace.trace(cfg.checkpoint, cfg.backbone)
-        print(describe_trace.text(steps))
+        steps = trace.trace(cfg.checkpoint, cfg.backbone)
+        print(trace.text(steps))
         return {**named, "trace": [step.to_dict() for step in steps]}
     if cfg.backbone:
-        described = describe_backbones.describe_backbone(cfg.backbone)
+        described = backbones.describe_backbone(cfg.backbone)
         print(_text(cfg.backbone, described))
         return {**named, **described}
     from vla.checkpoints import native
 
     loaded = native.load(find_checkpoint(cfg.checkpoint))
     contract = loaded.contract
-    acting = describe_backbones.describe_acting(
+    acting = backbones.describe_acting(
         loaded.model, len(contract.embodiment.camera_names), contract.image_size
     )
     described = {**acting, **describe_contract(loaded)}

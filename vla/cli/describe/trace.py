@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vla.cli import trace_inputs
 from vla.cli.build import find_checkpoint
-from vla.cli.describe_pictures import connector_of
-from vla.cli.trace_actions import ActionMeaning
-from vla.cli.trace_inputs import TraceInputs
+from vla.cli.describe import trace_inputs
+from vla.cli.describe.pictures import connector_of
+from vla.cli.describe.trace_actions import ActionMeaning
+from vla.cli.describe.trace_inputs import TraceInputs
 from vla.inference.engine import ActionEngine
 from vla.inference.fast_decoding import generate_chunks
 from vla.models.action_heads import (

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from vla.cli.backbones import FAMILY_NAMES, backbone_config, build_shape
-from vla.cli.describe_pictures import connector_of, encode_flops, picture_cost
-from vla.cli.describe_stages import STAGE_NAMES, STAGES, Training
+from vla.cli.describe.pictures import connector_of, encode_flops, picture_cost
+from vla.cli.describe.stages import STAGE_NAMES, STAGES, Training
 from vla.models.action_model import VisionLanguageAction
 from vla.models.backbones.families import AnyBackbone, family_of
 from vla.models.backbones.gemma4_config import Gemma4Config

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vla.checkpoints import native
 from vla.cli.backbones import SMALL_BACKBONES, backbone_config
-from vla.cli.trace_actions import ActionMeaning
+from vla.cli.describe.trace_actions import ActionMeaning
 from vla.errors import ConfigError
 from vla.models.action_config import ActionConfig, ActionDecoding
 from vla.models.action_model import VisionLanguageAction

@@ -1,0 +1,1 @@
+"""`vla describe`: `command` is where it starts."""
