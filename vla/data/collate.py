@@ -17,9 +17,12 @@ from vla.data.lerobot import Frames
 from vla.data.mixture import Mixture, split_episodes
 from vla.data.prefetch import made_ahead
 from vla.data.stats import ActionStatistics, StateStatistics
+from vla.data.unknown_words import variants
 from vla.errors import ConfigError, DatasetError
 from vla.tokenizers.fast import FastTokenizer
 from vla.types import ActionSpec
+
+_TEXT_VARIANTS = 32  # of every instruction, where words are made up
 
 TextEncoder = Callable[[Sequence[str]], tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
@@ -80,6 +83,7 @@ class BatchConfig:
     # learn to rest after an episode's end; false leaves those actions out of the loss
     train_past_end: bool = True
     jitter: ColorJitterConfig | None = None  # colours only, training only
+    unknown_words: float = 0.0  # share of an instruction's words made up anew, training only
 
 
 class Batches:
@@ -91,7 +95,8 @@ class Batches:
     Args:
         frames: opened datasets, alike in cameras, picture size and widths.
         spec: which action dimensions are relative (they rest at 0) and which absolute (they rest at their last value).
-        tokenizer: instructions to token rows; called once, with every task text.
+        tokenizer: instructions to token rows; called once with all texts, not again for a batch. A ConfigError says
+            that a text is too long.
         chunk_length: actions per sample, from the observation's own on.
         fast: codes chunks for models that decode with it.
 
@@ -126,7 +131,11 @@ class Batches:
         self._chunks = ActionChunks(frames, action_statistics, spec, chunk_length)
         self._state = state_statistics.normalize(np.concatenate([f.state for f in frames]))
         self._grounding = _grounding(frames)
-        self._text_rows, self._text_ids, self._text_valid = _tokenize(frames, tokenizer)
+        share = cfg.unknown_words if split is Split.TRAIN else 0.0
+        self._num_variants = _TEXT_VARIANTS if share else 1
+        self._text_rows, self._text_ids, self._text_valid = _tokenize(
+            frames, tokenizer, share, self._num_variants, seed
+        )
         pools = self._pools()
         self._order = Mixture(pools, cfg.weights or [1.0] * len(frames), seed)
         self._fast_rows = self._fast_tokens = None
@@ -153,7 +162,7 @@ class Batches:
         else:
             start = step % self.len_epoch * self.batch_size
             samples = self._order.take(start, min(self.batch_size, self.num_samples - start))
-        batch = self._gather(samples)
+        batch = self._gather(samples, self._text_rows[samples] + self._variants(step, len(samples)))
         jitter = self._cfg.jitter
         if jitter is not None and jitter.is_on and self.split is Split.TRAIN:
             generator = torch.Generator().manual_seed(self._jitter_seed(step))
@@ -164,13 +173,18 @@ class Batches:
         """Returns the batches of start_step .. end_step - 1 in order, `depth` ahead, made by one thread."""
         return made_ahead(self.at, start_step, end_step, depth)
 
+    def _variants(self, step: int, count: int) -> NDArray[np.int64] | int:
+        """Which variant of its instruction each sample is said."""
+        if self._num_variants == 1:
+            return 0
+        return np.random.default_rng((self._seed, 6, step)).integers(self._num_variants, size=count)
+
     def _jitter_seed(self, step: int) -> int:
         return int(np.random.SeedSequence((self._seed, 3, step)).generate_state(1)[0])
 
-    def _gather(self, samples: NDArray[np.int64]) -> TrainBatch:
+    def _gather(self, samples: NDArray[np.int64], text: NDArray[np.int64]) -> TrainBatch:
         chunks = self._chunks.at(samples)
         valid = np.ones_like(chunks.is_past) if self._cfg.train_past_end else ~chunks.is_past
-        text = self._text_rows[samples]
         grounding = None if self._grounding is None else torch.from_numpy(self._grounding[samples])
         return TrainBatch(
             images=self._images(samples),
@@ -255,15 +269,28 @@ def _grounding(frames: Sequence[Frames]) -> NDArray[np.float32] | None:
 
 
 def _tokenize(
-    frames: Sequence[Frames], tokenizer: TextEncoder
+    frames: Sequence[Frames], tokenizer: TextEncoder, share: float, num_variants: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Returns the text row of every frame, and the ids and validity of every text row, as long as the longest."""
+    """Returns the first text row of every frame, and ids and validity of all rows, as long as the longest.
+
+    A frame's instruction has `num_variants` rows, one after the other, with a share of words made up in each.
+    """
     tasks = [task for f in frames for task in f.tasks]
     first_rows = np.cumsum([0, *(len(f.tasks) for f in frames)])
+    if share:
+
+        def fits(text: str) -> bool:
+            try:
+                tokenizer([text])
+            except ConfigError:
+                return False
+            return True
+
+        tasks = [v for several in variants(tasks, share, num_variants, fits, seed) for v in several]
     ids, valid = tokenizer(tasks)
     longest = int(valid.sum(axis=1).max())
     ids, valid = ids[:, :longest], valid[:, :longest]
     rows = np.concatenate(
         [f.task_index + first for f, first in zip(frames, first_rows[:-1], strict=True)]
     )
-    return rows, ids, valid
+    return rows * num_variants, ids, valid

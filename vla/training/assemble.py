@@ -238,6 +238,7 @@ def build_batches(
             cfg=BatchConfig(
                 weights=data.weights,
                 val_fraction=data.validation_fraction,
+                unknown_words=data.unknown_words,
                 jitter=ColorJitterConfig(
                     brightness=data.brightness_jitter,
                     contrast=data.contrast_jitter,

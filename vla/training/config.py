@@ -97,6 +97,9 @@ class DataConfig:
     brightness_jitter: float = 0.0  # factor 1 - b .. 1 + b
     contrast_jitter: float = 0.0  # likewise
     saturation_jitter: float = 0.0  # likewise
+    unknown_words: float = (
+        0.0  # share of an instruction's words replaced by made-up ones: new words then do less harm
+    )
     statistics_from_data: bool = (
         False  # with init_from: new action statistics instead of the checkpoint's
     )

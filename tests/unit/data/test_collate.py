@@ -9,7 +9,7 @@ from vla.data.collate import BatchConfig, Batches, Split
 from vla.data.jitter import ColorJitterConfig
 from vla.data.lerobot import Frames, open_frames
 from vla.data.stats import ActionStatistics, StateStatistics
-from vla.errors import DatasetError
+from vla.errors import ConfigError, DatasetError
 from vla.tokenizers.action_bins import ActionBins
 from vla.types import TABLETOP
 
@@ -245,3 +245,28 @@ def test_normalised_actions_are_those_of_the_bins_and_rest_where_the_episode_is_
     expected = statistics.normalize(batch.actions.numpy())
     np.testing.assert_array_equal(batch.normalized.numpy(), expected)
     np.testing.assert_array_equal(ActionBins.encode(expected), batch.action_bins.numpy())
+
+
+def test_words_are_made_up_in_training_alone_anew_for_each_sample_and_the_same_for_a_step(tmp_path):
+    class Reader(CountingTokenizer):
+        def __call__(self, instructions):
+            if any(len(text) > 20 for text in instructions):
+                raise ConfigError("too long")
+            return super().__call__(instructions)
+
+    frames = _frames(tmp_path, [12, 12, 12, 12])
+    cfg = BatchConfig(val_fraction=0.25, unknown_words=0.4)
+    make = lambda split: _batches(  # noqa: E731
+        [frames], cfg, batch_size=32, split=split, tokenizer=Reader()
+    )
+    said = lambda batch: [  # noqa: E731
+        "".join(chr(i) for i in ids[valid])
+        for ids, valid in zip(batch.text_ids, batch.text_valid, strict=True)
+    ]
+    training = said(make(Split.TRAIN).at(0))
+    assert any(text not in frames.tasks for text in training)
+    assert any(text in frames.tasks for text in training)
+    assert len(set(training)) > 8
+    assert training == said(make(Split.TRAIN).at(0))
+    assert training != said(make(Split.TRAIN).at(1))
+    assert set(said(make(Split.VAL).at(0))) <= set(frames.tasks)
