@@ -2,7 +2,8 @@
 
 A policy that has heard few sentences gives every word a meaning, and takes a new word for what it half resembles.
 Replacing words by made-up ones while training teaches that some words can be passed over. It is word dropout (Bowman
-et al. 2016, section 3) with letters in the gap, because a tokenizer spells an unknown word in pieces.
+et al. 2016, section 3) with letters in the gap, because a tokenizer spells an unknown word in pieces, some of which are words it knows:
+"goes" is no "go".
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from vla.errors import ConfigError
 _SHORTEST, _LONGEST = 2, 7  # letters of a made-up word
 
 
-def with_unknown_words(text: str, share: float, rng: np.random.Generator) -> str:
-    """Returns `text` with each word replaced by a made-up one with probability `share`."""
-    return " ".join(_made_up(rng) if rng.random() < share else word for word in text.split())
+def with_unknown_words(
+    text: str, share: float, known: Sequence[str], rng: np.random.Generator
+) -> str:
+    """Returns `text` with each word replaced by a made-up one with probability `share`.
+
+    Half of the made-up words are letters alone, half are one of the `known` words with letters added.
+    """
+    return " ".join(_made_up(known, rng) if rng.random() < share else word for word in text.split())
 
 
 def variants(
@@ -42,12 +48,19 @@ def variants(
             f"unknown_words is {share}; expected a share from 0 up to, not including, 1"
         )
     rng = np.random.default_rng((seed, 5))
-    made = ([with_unknown_words(text, share, rng) for _ in range(count)] for text in texts)
+    known = sorted({word for text in texts for word in text.split()})
+    made = ([with_unknown_words(text, share, known, rng) for _ in range(count)] for text in texts)
     return [
         [v if fits(v) else text for v in several] for text, several in zip(texts, made, strict=True)
     ]
 
 
-def _made_up(rng: np.random.Generator) -> str:
-    letters = list(string.ascii_lowercase)
-    return "".join(rng.choice(letters, int(rng.integers(_SHORTEST, _LONGEST + 1))))
+def _made_up(known: Sequence[str], rng: np.random.Generator) -> str:
+    if rng.random() < 0.5:
+        return _letters(rng, int(rng.integers(_SHORTEST, _LONGEST + 1)))
+    word, added = str(rng.choice(known)), _letters(rng, int(rng.integers(1, 4)))
+    return word + added if rng.random() < 0.7 else added + word
+
+
+def _letters(rng: np.random.Generator, count: int) -> str:
+    return "".join(rng.choice(list(string.ascii_lowercase), count))
