@@ -2,8 +2,8 @@
 
 A policy that has heard few sentences gives every word a meaning, and takes a new word for what it half resembles.
 Replacing words by made-up ones while training teaches that some words can be passed over. It is word dropout (Bowman
-et al. 2016, section 3) with letters in the gap, because a tokenizer spells an unknown word in pieces, some of which are words it knows:
-"goes" is no "go".
+et al. 2016, section 3) with letters in the gap, because a tokenizer spells an unknown word in pieces, and some of the
+pieces are words it knows: "goes" is no "go".
 """
 
 from __future__ import annotations
