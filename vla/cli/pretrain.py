@@ -41,6 +41,10 @@ def _train_stage(cfg: PretrainConfig, directory: Path, tracker: Tracker) -> dict
             from vla.training.self_distillation import pretrain_tower
 
             return pretrain_tower(cfg, directory, tracker)
+        case Stage.OBJECTS:
+            from vla.training.objects import pretrain_objects
+
+            return pretrain_objects(cfg, directory, tracker)
         case Stage.TEXT:
             from vla.training.language import pretrain_decoder
 

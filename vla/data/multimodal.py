@@ -34,6 +34,7 @@ class MultimodalBatch:
         suffix_mask: (B, T) True on answers.
         pictures: of every row, its picture (3, H, W) or clip (T, 3, H, W), uint8.
         documents: (B, T) -1 on the head, then the number of each token's question; None where a row has one alone.
+        boxes: (answers, 4) of the object that an answer locates first, shares of the picture; -1 where there is none.
     """
 
     ids: Int[Tensor, "batch tokens"]
@@ -41,6 +42,7 @@ class MultimodalBatch:
     suffix_mask: Bool[Tensor, "batch tokens"]
     pictures: list[list[Tensor]]
     documents: Int[Tensor, "batch tokens"] | None = None
+    boxes: Float[Tensor, "answers 4"] | None = None
 
     def to(self, device: torch.device) -> MultimodalBatch:
         """Returns the batch on `device`; itself when it is there already."""
@@ -52,6 +54,7 @@ class MultimodalBatch:
             suffix_mask=self.suffix_mask.to(device),
             pictures=[[picture.to(device) for picture in row] for row in self.pictures],
             documents=None if self.documents is None else self.documents.to(device),
+            boxes=None if self.boxes is None else self.boxes.to(device),
         )
 
 
@@ -114,6 +117,7 @@ class MultimodalBatches:
         numbers = self._order.take(start, self.batch_size)
         rows: list[tuple[PromptRow, list[int]]] = []
         pictures: list[list[Tensor]] = []
+        boxes: list[tuple[float, float, float, float]] = []
         for place, number in enumerate(numbers):
             picture = self._pictures[int(number)]
             shown = shown_frames(picture)
@@ -122,7 +126,9 @@ class MultimodalBatches:
             packed = [packed_row(*made)] if self._cfg.is_packed else [(row, []) for row in made[0]]
             rows += packed
             pictures += [[shown]] * len(packed)
-        return collate(rows, pictures, self._prompts.pad_id)
+            boxes += [_first_box(picture, task) for task in tasks]
+        batch = collate(rows, pictures, self._prompts.pad_id)
+        return replace(batch, boxes=torch.tensor(boxes))
 
     def prefetch(self, start_step: int, end_step: int, depth: int = 3) -> Iterator[MultimodalBatch]:
         """Returns the batches of start_step .. end_step - 1 in order, `depth` ahead, made by one thread."""
@@ -239,6 +245,10 @@ def collate(
         pictures=pictures,
         documents=documents if rows[0][1] else None,
     )
+
+
+def _first_box(picture: LabelledPicture, task: Task) -> tuple[float, float, float, float]:
+    return picture.objects[task.objects[0]].box if task.objects else (-1.0, -1.0, -1.0, -1.0)
 
 
 def _codewords(row: SceneRow, encode_masks: EncodeMasks | None) -> list[tuple[int, ...] | None]:

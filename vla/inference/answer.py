@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from vla.checkpoints.answering import Answerable
 from vla.data.mask_crops import paste_mask
@@ -19,6 +21,8 @@ from vla.tokenizers.loc_seg import LOCATION_TOKENS, NUM_LOCATIONS, decode_object
 from vla.tokenizers.prompt_batch import Padding, pad_prompts
 
 _BATCH = 64  # questions read at a time
+_NEARBY = 8.0  # locations that are as good as one another, as a standard deviation
+_REACH = 24  # locations further away than this do not count
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,13 +113,47 @@ def _answer_batch(
         torch.from_numpy(batch.valid).to(device),
         [[picture.to(device)] for picture in pictures],
     )
-    generated = generate(backbone.decoder, prefix, max_tokens=max_tokens, stop_ids=[prompts.end_id])
+    first_location = model.tokenizer.token_to_id(LOCATION_TOKENS[0])
+    generated = generate(
+        backbone.decoder,
+        prefix,
+        max_tokens=max_tokens,
+        stop_ids=[prompts.end_id],
+        read_logits=lambda hidden: settled_places(backbone.decoder.logits(hidden), first_location),
+    )
     columns = (generated.tokens, generated.probabilities, generated.valid)
     tokens, probabilities, valid = (column.cpu() for column in columns)
     return [
         _read(model, tokens[row][valid[row]].tolist(), probabilities[row][valid[row]], picture)
         for row, picture in enumerate(pictures)
     ]
+
+
+def settled_places(
+    logits: Float[Tensor, "*batch vocabulary"], first_location: int
+) -> Float[Tensor, "*batch vocabulary"]:
+    """Returns the logits with all that location tokens have in sum on the one of them that is likeliest.
+
+    A model that is sure of a place to within a few hundredths has no location token that is likely by itself, and a
+    single word ("none") could be likelier than each while it is far less likely than all. So whether a location comes
+    is decided by their sum; and which one, by the sum over its neighbours, a Gaussian of 8 in 1023 of the side wide.
+    """
+    places = slice(first_location, first_location + NUM_LOCATIONS)
+    located = logits[..., places].float()
+    shares = located.softmax(dim=-1).reshape(-1, 1, NUM_LOCATIONS)
+    nearby = F.conv1d(shares, _neighbours(logits.device), padding=_REACH).reshape(located.shape)
+    likeliest = nearby.argmax(dim=-1, keepdim=True)
+    settled = logits.float().clone()
+    settled[..., places] = torch.full_like(located, -torch.inf).scatter(
+        -1, likeliest, located.logsumexp(dim=-1, keepdim=True)
+    )
+    return settled
+
+
+def _neighbours(device: torch.device) -> Tensor:
+    """How much the locations before and after one count for it (1, 1, 2 reach + 1)."""
+    offsets = torch.arange(-_REACH, _REACH + 1, device=device, dtype=torch.float32)
+    return (-0.5 * (offsets / _NEARBY).square()).exp()[None, None]
 
 
 def _read(model: Answerable, tokens: list[int], probabilities: Tensor, picture: Tensor) -> Answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from vla.models.backbones.families import AnyBackbone
 from vla.models.backbones.paligemma import PaliGemma
 from vla.models.sequence import Prefix, pack, read
+from vla.nn.block import Block
 from vla.nn.masks import PrefixAttention
+from vla.nn.rope import apply_rope, rope_rotation
 
 
 @dataclass(kw_only=True)
@@ -26,19 +29,25 @@ class AnswerLogits:
         logits: over the vocabulary.
         ids: the true tokens, the end token of each answer included.
         answers: number of the answer each belongs to, 0, 1, 2, ...
+        pointing: of every token, scores over the image tokens of its row; None if not asked for.
     """
 
     logits: Float[Tensor, "tokens vocabulary"]
     ids: Int[Tensor, " tokens"]
     answers: Int[Tensor, " tokens"]
+    pointing: Float[Tensor, "tokens image_tokens"] | None = None
 
 
 class Answering(nn.Module):
-    """A backbone whose forward pass is what the loss on answers is taken on."""
+    """A backbone whose forward pass is what the loss on answers is taken on.
 
-    def __init__(self, backbone: AnyBackbone) -> None:
+    With `points` it also says where it looks while it answers: what the first head of the block after the decoder's
+    middle makes of the image tokens, before the softmax. Every row must have one picture of as many image tokens.
+    """
+
+    def __init__(self, backbone: AnyBackbone, *, points: bool = False) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.points = backbone, points
 
     def forward(
         self,
@@ -62,13 +71,34 @@ class Answering(nn.Module):
         if documents is not None:
             placed = _in_sequence(documents, prefix)
             prefix = pack(prefix, placed)
-        hidden = read(self.backbone.decoder, prefix)
+        decoder = self.backbone.decoder
+        looks: list[Tensor] = []
+        looking = cast(Block, decoder.layers[len(decoder.layers) // 2]).attention
+
+        def keep(_: nn.Module, __: Any, qkv: Tensor) -> None:
+            looks.append(qkv)
+
+        hook = looking.qkv.register_forward_hook(keep)
+        hidden = read(decoder, prefix)
+        hook.remove()
         rows, columns = prefix.suffix_mask.nonzero(as_tuple=True)
+        answers = _numbered(rows, None if placed is None else placed[rows, columns])
         return AnswerLogits(
-            logits=self.backbone.decoder.logits(hidden[rows, columns - 1][None])[0],
+            logits=decoder.logits(hidden[rows, columns - 1][None])[0],
             ids=prefix.token_ids[rows, columns],
-            answers=_numbered(rows, None if placed is None else placed[rows, columns]),
+            answers=answers,
+            pointing=self._scores(looks[0], prefix)[rows, columns - 1] if self.points else None,
         )
+
+    def _scores(self, qkv: Tensor, prefix: Prefix) -> Tensor:
+        """Returns the first head's scores of the image tokens (batch, tokens, image tokens)."""
+        config = self.backbone.decoder.config
+        shape = config.block(config.depth // 2).attention()
+        rotation = rope_rotation(prefix.positions, shape.head_dim, config.rope(config.depth // 2))
+        heads = qkv.unflatten(-1, (-1, shape.head_dim))[:, :, [0, shape.num_heads]]
+        q, k = apply_rope(heads, rotation).unbind(dim=2)
+        of_pictures = k[prefix.is_image].unflatten(0, (len(k), -1))
+        return q @ of_pictures.transpose(1, 2) * (shape.scale or shape.head_dim**-0.5)
 
 
 def can_share_pictures(backbone: AnyBackbone) -> bool:

@@ -32,13 +32,19 @@ from vla.data.scene_tasks import LabelledPicture
 from vla.data.scenes import open_scenes
 from vla.errors import ConfigError, DatasetError
 from vla.losses.joint import joint_loss
-from vla.losses.places import answer_nats, mean_of_answers
+from vla.losses.places import answer_nats, mean_of_answers, pointing_nats, smooth_locations
 from vla.losses.suffix import Mean
 from vla.models.answering import Answering, AnswerLogits, can_share_pictures
 from vla.models.backbones.families import AnyBackbone, build_backbone, family_of
 from vla.models.backbones.variant import apply_variant
 from vla.models.config_dict import config_to_dict
-from vla.tokenizers.loc_seg import LOCATION_TOKENS, NUM_LOCATIONS
+from vla.models.initialisation import STANDARD_DEVIATION
+from vla.tokenizers.loc_seg import (
+    CODEWORD_TOKENS,
+    LOCATION_TOKENS,
+    NUM_CODEWORDS,
+    NUM_LOCATIONS,
+)
 from vla.tokenizers.prompt_answer import AnswerPrompts
 from vla.training.multimodal_config import MultimodalStageConfig
 from vla.training.multimodal_model import grown, new_config, parts_of, square_size
@@ -49,6 +55,8 @@ from vla.training.stages import freeze
 from vla.training.track import Metrics, Tracker
 
 logger = logging.getLogger(__name__)
+
+_NUM_SIDES = 4  # of a box: the first tokens of an answer that locates something
 
 
 # Asks a student about held-out pictures; generating and scoring live on other floors, so the command line passes it.
@@ -126,7 +134,12 @@ def multimodal_lesson(
 
     examined = _held_out_stills(rows, options.measured_pictures) if examine is not None else []
     train, held_out = batches(False, cfg.training.batch_size), batches(True, 16)
-    answering = Answering(backbone)
+    if options.pointing_weight and square_size(backbone.config) is None:
+        raise ConfigError(
+            f"multimodal.pointing_weight = {options.pointing_weight}: {options.family.value} reads pictures of any "
+            "shape, and pointing needs a square; set it to 0"
+        )
+    answering = Answering(backbone, points=options.pointing_weight > 0)
     freeze(answering, cfg.training.frozen_parts, parts_of(backbone))
     objective = AnswerObjective(cfg=options, tokenizer=student.tokenizer)
 
@@ -186,7 +199,7 @@ def question_batches(
 
 @dataclass(kw_only=True)
 class AnswerObjective:
-    """Cross-entropy of the answers' tokens, the suffix, and of nothing else."""
+    """Cross-entropy of the answers' tokens, the suffix; and pointing, where the config wants it."""
 
     cfg: MultimodalStageConfig
     tokenizer: Tokenizer
@@ -205,11 +218,35 @@ class AnswerObjective:
             num_locations=NUM_LOCATIONS,
             sigma=self.cfg.location_sigma,
         )
+        nats = torch.where(self._is_location(output.ids), self.cfg.location_weight * nats, nats)
         is_by_answer = self.cfg.loss_mean is Mean.EXAMPLES
         terms = {"answer": mean_of_answers(nats, output.answers) if is_by_answer else nats.mean()}
+        if output.pointing is not None and batch.boxes is not None:
+            terms["pointing"] = pointing_nats(output.pointing, self._boxes(output, batch.boxes))
         if self.cfg.z_weight:
             terms["z"] = output.logits.float().logsumexp(dim=-1).square().mean()
-        return joint_loss(terms, {"answer": 1.0, "z": self.cfg.z_weight}), terms
+        weights = {
+            "answer": 1.0,
+            "pointing": self.cfg.pointing_weight,
+            "z": self.cfg.z_weight,
+        }
+        return joint_loss(terms, weights), terms
+
+    def _is_location(self, ids: Tensor) -> Tensor:
+        offsets = ids - self.tokenizer.token_to_id(LOCATION_TOKENS[0])
+        return (offsets >= 0) & (offsets < NUM_LOCATIONS)
+
+    def _boxes(self, output: AnswerLogits, boxes: Tensor) -> Tensor:
+        """Returns the box that each token speaks of (tokens, 4): its sides, or its mask; else -1."""
+        is_new = torch.ones_like(output.answers)
+        is_new[1:] = output.answers[1:] != output.answers[:-1]
+        order = torch.arange(len(is_new), device=is_new.device)
+        rank = order - torch.where(is_new > 0, order, 0).cummax(dim=0).values
+        first_codeword = self.tokenizer.token_to_id(CODEWORD_TOKENS[0])
+        offsets = output.ids - first_codeword
+        is_codeword = (offsets >= 0) & (offsets < NUM_CODEWORDS)
+        speaks = (rank < _NUM_SIDES) | is_codeword  # of the object that is named first
+        return torch.where(speaks[:, None], boxes[output.answers], -1.0)
 
 
 @torch.no_grad()
@@ -262,6 +299,8 @@ def new_student(cfg: PretrainConfig, newest: Path | None, rows: Iterable[SceneRo
     backbone = build_backbone(apply_variant(shape, options.variant))
     paths = [Path(path).expanduser() for path in options.vision_from]
     decoder = Path(options.decoder_from).expanduser() if options.decoder_from else None
+    if options.smooth_locations:
+        _smooth_locations(backbone, tokenizer)
     if paths or decoder:
         load_parts(backbone, vision=paths, decoder=decoder)
     return Answerable(
@@ -271,6 +310,14 @@ def new_student(cfg: PretrainConfig, newest: Path | None, rows: Iterable[SceneRo
         codec=codec,
         max_instruction_tokens=options.max_instruction_tokens,
     )
+
+
+@torch.no_grad()
+def _smooth_locations(backbone: AnyBackbone, tokenizer: Tokenizer) -> None:
+    table = backbone.decoder.token_embedding.weight
+    first = tokenizer.token_to_id(LOCATION_TOKENS[0])
+    rows = smooth_locations(NUM_LOCATIONS, table.shape[1], 2 * STANDARD_DEVIATION)
+    table[first : first + NUM_LOCATIONS] = rows
 
 
 def described(student: Answerable) -> Described:

@@ -29,6 +29,15 @@ class MultimodalStageConfig:
     location_sigma: float = (
         4.0  # of the Gaussian targets of <loc>, in 1/1023 of a side; 0 is PaliGemma
     )
+    location_weight: float = (
+        1.0  # of a <loc> against other tokens; beside a mask they are 4 of some 28
+    )
+    smooth_locations: bool = (
+        True  # <loc> tokens of a new decoder start alike where they are near; False: at random
+    )
+    pointing_weight: float = (
+        0.0  # of pointing at the object halfway through the decoder; square families alone
+    )
     z_weight: float = 0.0  # of the mean squared log-partition; 1e-4 is usual
     system_text: str = (
         ""  # said first by families that converse; the released ones have such a line

@@ -14,11 +14,12 @@ from vla.training.multimodal_config import MultimodalStageConfig
 
 
 class Stage(Enum):
-    """What is taught; the first five need one kind of input each, the others join them."""
+    """What is taught; the last two join what the others learn apart."""
 
     SIGLIP = "siglip"  # pictures and captions, a sigmoid on every pair
     CLIP = "clip"  # the same with a softmax over the batch
     DINOV2 = "dinov2"  # pictures alone, by self-distillation
+    OBJECTS = "objects"  # pictures, by what every patch shows and where the whole of it lies
     TEXT = "text"  # the decoder on texts alone
     MASK_CODEC = "mask_codec"  # masks to 16 codes and back
     MULTIMODAL = "multimodal"  # connector and decoder on pictures with questions
