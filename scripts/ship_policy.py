@@ -2,8 +2,9 @@
 
     python scripts/ship_policy.py WORK_FOLDER DESTINATION
 
-WORK_FOLDER is what scripts/reproduce_tiny.sh fills: collect_TASK/ train/ eval_TASK_VARIANT/. Lines of a file
-notes.txt there, saying where the run departed from the recipe, go into the manifest.
+WORK_FOLDER is what scripts/reproduce_tiny.sh fills: collect_TASK/ train_1/ train_2/ ... eval_TASK_VARIANT/; the last
+part of training is shipped. Lines of a file notes.txt there, saying where the run departed from the recipe, go into
+the manifest.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from vla.checkpoints import native
 from vla.training.track import read_jsonl
 
 LARGEST_BYTES = 16 << 20
+_TOLD_SETTINGS = ("experiment=", "training.", "data.weights", "data.unknown_words")
 
 
 def main(work: Path, destination: Path) -> None:
     """Writes the checkpoint and MANIFEST.json; refuses a checkpoint that is too large to ship."""
-    loaded = native.load(work / "train")
+    loaded = native.load(_parts(work)[-1])
     training = {k: v for k, v in loaded.contract.training.items() if k != "datasets"}
     contract = replace(loaded.contract, training=training)
     native.save(
@@ -47,18 +49,6 @@ def main(work: Path, destination: Path) -> None:
 
 def describe(work: Path) -> dict[str, Any]:
     """Returns recipe, seeds, steps, hardware, time, training curve and evaluations."""
-    train = _summary(work / "train")
-    rows = read_jsonl(work / "train" / "metrics.jsonl")
-    curve = [
-        {
-            "step": row["step"],
-            "loss": row["validation/loss"],
-            "token_accuracy_within_2": row["validation/token_accuracy_within_2"],
-            "action_l1_dx_m": row["validation/action_l1/dx"],
-        }
-        for row in rows
-        if "validation/loss" in row
-    ]
     return {
         "recipe": "scripts/reproduce_tiny.sh",
         "notes": _lines(work / "notes.txt"),
@@ -70,9 +60,8 @@ def describe(work: Path) -> dict[str, Any]:
             for summary in [_summary(folder)]
         },
         "data_seeds": "below 1000000; from there on all are held out",
-        "training": {k: train[k] for k in ("step", "samples", "seconds", "cpu_seconds", "metrics")},
+        "training": [_part(folder) for folder in _parts(work)],
         "hardware": {"processor": _processor(), "machine": platform.machine()},
-        "validation_curve": curve,
         "evaluations": {
             folder.name: {
                 key: summary[key] for key in ("success_rate", "low", "high", "episodes", "failures")
@@ -82,6 +71,34 @@ def describe(work: Path) -> dict[str, Any]:
             for summary in [_summary(folder)]
         },
     }
+
+
+def _parts(work: Path) -> list[Path]:
+    """Returns the folders of the parts of training, in their order."""
+    parts = sorted(
+        work.glob("train_[0-9]*"), key=lambda folder: int(folder.name.rpartition("_")[2])
+    )
+    if not parts:
+        sys.exit(f"{work} has no train_1; run scripts/reproduce_tiny.sh")
+    return parts
+
+
+def _part(folder: Path) -> dict[str, Any]:
+    """Returns settings, effort and validation curve of one part of training."""
+    train = _summary(folder)
+    curve = [
+        {
+            "step": row["step"],
+            "loss": row["validation/loss"],
+            "token_accuracy_within_2": row["validation/token_accuracy_within_2"],
+            "action_l1_dx_m": row["validation/action_l1/dx"],
+        }
+        for row in read_jsonl(folder / "metrics.jsonl")
+        if "validation/loss" in row
+    ]
+    told = {key: train[key] for key in ("step", "samples", "seconds", "cpu_seconds", "metrics")}
+    settings = [o for o in train["overrides"] if o.startswith(_TOLD_SETTINGS)]
+    return {"name": folder.name, "settings": settings, **told, "validation_curve": curve}
 
 
 def _lines(path: Path) -> list[str]:

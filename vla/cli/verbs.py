@@ -77,7 +77,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "compare": Verb(
-        module="vla.cli.compare",
+        module="vla.cli.compare.command",
         config_name="compare",
         summary="measure the backbone families against each other, with a report",
         examples=("vla compare --quick", "vla compare only=[generations] seeds=[0]"),

@@ -70,6 +70,7 @@ class Finding:
     claim: Claim
     verdict: Verdict
     effect: Estimate | None = None
+    num_seeds: int = 0
 
 
 def better(good: str, less_good: str, metric: str) -> tuple[Term, Term]:
@@ -95,7 +96,9 @@ def _judge(claim: Claim, results: Results) -> Finding:
             for term, runs in zip(claim.sum_of, known, strict=True)
         ]
     )
-    return Finding(claim=claim, verdict=verdict_of(claim, effect), effect=effect)
+    return Finding(
+        claim=claim, verdict=verdict_of(claim, effect), effect=effect, num_seeds=len(seeds)
+    )
 
 
 def verdict_of(claim: Claim, effect: Estimate) -> Verdict:

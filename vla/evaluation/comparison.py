@@ -24,6 +24,7 @@ class Run:
         facts: plain numbers: parameters, processor seconds, cost of an action.
         folders: where its steps were run, by their names.
         failure: why a figure is missing, "" if none is.
+        num_missing: steps that are still to be done.
     """
 
     experiment: str
@@ -33,6 +34,12 @@ class Run:
     facts: Mapping[str, float] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
+    num_missing: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its figures are there."""
+        return not self.failure and not self.num_missing
 
     def to_dict(self) -> dict[str, Any]:
         metrics = {name: estimate.to_dict() for name, estimate in self.metrics.items()}
@@ -47,20 +54,25 @@ class Column:
         name: of a metric or a fact.
         is_share: shown in percent.
         unit: behind a figure that is no share.
+        scale: what a figure that is no share is multiplied with to be in that unit.
+        group: columns of one group make a table of their own.
     """
 
     name: str
     title: str
     is_share: bool = True
     unit: str = ""
+    scale: float = 1.0
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmShown:
-    """How an arm is called; with `x` it is a point of the line `series` of a chart."""
+    """How an arm is called, in a chart by its short `label`; with `x` it is a point of the line `series` of a chart."""
 
     name: str
     title: str
+    label: str = ""
     series: str = ""
     x: float | None = None
 
@@ -83,12 +95,14 @@ class Results:
 
     Attributes:
         is_quick: the plumbing was tried, and the figures mean nothing.
+        budgets: in words, what every arm was given.
         settings: of the command.
         environment: the machine.
     """
 
     runs: Sequence[Run]
     is_quick: bool = False
+    budgets: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,6 +133,7 @@ class Results:
             "format": FORMAT,
             "version": VERSION,
             "is_quick": self.is_quick,
+            "budgets": self.budgets,
             "settings": dict(self.settings),
             "environment": dict(self.environment),
             "runs": [run.to_dict() for run in self.runs],
@@ -143,9 +158,21 @@ def load_results(path: Path) -> Results:
     return Results(
         runs=runs,
         is_quick=content["is_quick"],
+        budgets=content.get("budgets", ""),
         settings=content["settings"],
         environment=content["environment"],
     )
+
+
+def unfinished(results: Results, experiments: Sequence[ExperimentShown]) -> str:
+    """Returns how much of what was planned is there, "" if all of it is."""
+    seeds = results.settings.get("seeds", [])
+    planned = sum(len(one.arms) for one in experiments) * len(seeds)
+    named = {one.name for one in experiments}
+    whole = sum(run.is_whole for run in results.runs if run.experiment in named)
+    if whole >= planned:
+        return ""
+    return f"Unfinished: {whole} of {planned} runs (an arm with a seed) have all their figures."
 
 
 def unmatched(results: Results, experiment: ExperimentShown, fact: str, tolerance: float) -> str:

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from vla.evaluation import charts, html
 from vla.evaluation.claims import Expects, Finding, Verdict
-from vla.evaluation.comparison import ArmShown, Column, ExperimentShown, Results, unmatched
+from vla.evaluation.comparison import (
+    ArmShown,
+    Column,
+    ExperimentShown,
+    Results,
+    unfinished,
+    unmatched,
+)
 from vla.evaluation.estimates import Estimate
 
 QUICK = (
@@ -18,6 +25,7 @@ INTERVALS = (
     "Means over the seeds with 95 % intervals that go by seeds: Student's interval of the seeds' figures, and never "
     "narrower than the seeds' own intervals (Wilson's for shares, a bootstrap over pictures for the rest) joined."
 )
+NOTHING = "Not measured yet."
 _ROLES = ("after", "train", "validation", "before", "neutral", "limit")
 _SHIFT = 3.0
 _VERDICT_ROLES = {Verdict.HOLDS: "after", Verdict.OPPOSITE: "limit"}
@@ -53,7 +61,7 @@ def page(
     return html.Page(
         title="Three generations, side by side",
         kicker="vla compare",
-        verdict=QUICK if results.is_quick else INTERVALS,
+        verdict=QUICK if results.is_quick else _preamble(results, experiments),
         figures=figures,
         sections=[_claims_section(findings), *sections],
         footer=command,
@@ -62,10 +70,18 @@ def page(
 
 def markdown(results: Results, experiments: Sequence[ExperimentShown]) -> str:
     """Returns every experiment as a heading, its question and a table."""
-    parts = [f"**{QUICK}**" if results.is_quick else INTERVALS]
+    parts = [f"**{QUICK}**" if results.is_quick else _preamble(results, experiments)]
     for experiment in experiments:
-        head, rows = _grid(results, experiment)
-        parts += [f"## {experiment.title}", experiment.question, _markdown_table(head, rows)]
+        parts += [f"## {experiment.title}", experiment.question]
+        if not _is_measured(results, experiment):
+            parts.append(NOTHING)
+            continue
+        for group, columns in _groups(results, experiment):
+            head, rows = _grid(results, experiment, columns)
+            parts += [
+                *([f"**{group.capitalize()}**"] if group else []),
+                _markdown_table(head, rows),
+            ]
         if note := _note(results, experiment):
             parts.append(note)
     return "\n\n".join(parts) + "\n"
@@ -79,13 +95,21 @@ def findings_page(
 ) -> str:
     """Returns, in Markdown, where the text's claims held here and where not; claims not measured are named as such."""
     titles = {experiment.name: experiment.title for experiment in experiments}
-    seeds = sorted({run.seed for run in results.runs})
+    seeds = sorted({run.seed for run in results.runs if run.metrics})
     parts = [
         "# Findings",
         "Where the claims of the text held here, at the size that a CPU can train, and where they did not. This page "
-        f"is written by `{command}` from its results.json: each verdict is read off an interval. {INTERVALS} Seeds: "
+        f"is written by `{command}` from its results.json: each verdict is read off an interval. Seeds: "
         f"{', '.join(map(str, seeds))}. A claim about models a thousand times larger is not refuted here.",
+        _preamble(results, experiments),
     ]
+    counts = Counter(finding.verdict for finding in findings)
+    listed = ", ".join(
+        f"{counts[verdict]} {verdict.value.partition(':')[0]}"
+        for verdict in Verdict
+        if counts[verdict]
+    )
+    parts.append(f"Of {len(findings)} claims: {listed}.")
     for verdict in Verdict:
         own = [finding for finding in findings if finding.verdict is verdict]
         if own:
@@ -95,27 +119,56 @@ def findings_page(
     return "\n\n".join(parts) + "\n"
 
 
-def shown(estimate: Estimate | None, *, is_share: bool = True, is_signed: bool = False) -> str:
-    """Returns `81.2 % (77.6 to 84.3)`, or `-` where nothing was measured."""
+def shown(
+    estimate: Estimate | None,
+    *,
+    is_share: bool = True,
+    is_signed: bool = False,
+    scale: float = 1.0,
+    unit: str = "",
+    has_count: bool = False,
+) -> str:
+    """Returns `81.2 % (77.6 to 84.3; n 400)`, the value alone where nobody knows an interval, `-` without a figure."""
     if estimate is None or not math.isfinite(estimate.value):
         return "-"
-    scale, sign = (100.0, "+" if is_signed else "") if is_share else (1.0, "")
-    unit = " %" if is_share and not is_signed else ""
-    value, low, high = (
-        f"{scale * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high)
-    )
-    return f"{value}{unit} ({low} to {high})"
+    scale, sign = (100.0, "+" if is_signed else "") if is_share else (scale, "")
+    unit = "" if is_signed else "%" if is_share else unit
+    bounds = estimate.low, estimate.high
+    if is_share and not is_signed:  # Student's interval knows nothing of 0 and 1
+        bounds = max(0.0, estimate.low), min(1.0, estimate.high)
+    value, low, high = (f"{scale * number:{sign}.1f}" for number in (estimate.value, *bounds))
+    told = f"{value} {unit}".rstrip()
+    if not math.isfinite(estimate.high - estimate.low):
+        return told
+    count = f"; n {estimate.n:,}" if has_count else ""
+    return f"{told} ({low} to {high}{count})"
+
+
+def _preamble(results: Results, experiments: Sequence[ExperimentShown]) -> str:
+    told = (unfinished(results, experiments), results.budgets, INTERVALS)
+    return " ".join(text for text in told if text)
 
 
 def _section(results: Results, experiment: ExperimentShown) -> html.Section:
-    head, rows = _grid(results, experiment)
+    if not _is_measured(results, experiment):
+        card = html.Card(html=f"<p>{NOTHING}</p>", is_wide=True)
+        return html.Section(title=experiment.title, lead=experiment.question, cards=[card])
     cards = [
         html.Card(title=column.title, html=_chart(results, experiment, column))
         for column in experiment.columns
         if column.is_share and _has(results, experiment, column)
     ]
-    table = html.Card(html=html.table(head, rows), is_wide=True, note=_note(results, experiment))
-    return html.Section(title=experiment.title, lead=experiment.question, cards=[*cards, table])
+    groups = _groups(results, experiment)
+    tables = [
+        html.Card(
+            title=group.capitalize(),
+            html=_wrapping(html.table(*_grid(results, experiment, columns))),
+            is_wide=True,
+            note=_note(results, experiment) if place == len(groups) else "",
+        )
+        for place, (group, columns) in enumerate(groups, 1)
+    ]
+    return html.Section(title=experiment.title, lead=experiment.question, cards=[*cards, *tables])
 
 
 def _claims_section(findings: Sequence[Finding]) -> html.Section:
@@ -130,8 +183,15 @@ def _claims_section(findings: Sequence[Finding]) -> html.Section:
         for finding in findings
     ]
     lead = "The verdict is read off the interval of the effect over the seeds."
-    card = html.Card(html=html.table(head, rows, numeric_from=4), is_wide=True)
+    card = html.Card(html=_wrapping(html.table(head, rows, numeric_from=4)), is_wide=True)
     return html.Section(title="What the text claims", lead=lead, cards=[card])
+
+
+def _wrapping(table: str) -> str:
+    """The same table with cells that break into lines: sentences, and figures with their intervals, are long."""
+    for cell in ("<td", "<th"):
+        table = table.replace(cell, f'{cell} style="white-space: normal"')
+    return table.replace('<th style="white-space: normal"ead', "<thead")
 
 
 def _chart(results: Results, experiment: ExperimentShown, column: Column) -> str:
@@ -143,7 +203,7 @@ def _chart(results: Results, experiment: ExperimentShown, column: Column) -> str
         return _lines(experiment, figures, column)
     rows = [
         charts.Interval(
-            label=arm.title,
+            label=arm.label or arm.title,
             value=estimate.value,
             low=max(0.0, estimate.low),
             high=min(1.0, estimate.high),
@@ -181,8 +241,18 @@ def _lines(experiment: ExperimentShown, figures: dict[str, Estimate | None], col
     return chart + legend
 
 
-def _grid(results: Results, experiment: ExperimentShown) -> tuple[list[str], list[list[str]]]:
-    columns = [column for column in experiment.columns if _has(results, experiment, column)]
+def _groups(results: Results, experiment: ExperimentShown) -> list[tuple[str, list[Column]]]:
+    """The columns that anybody has a figure for, those of a group together, in the order of their first."""
+    groups: dict[str, list[Column]] = {}
+    for column in experiment.columns:
+        if _has(results, experiment, column):
+            groups.setdefault(column.group, []).append(column)
+    return list(groups.items())
+
+
+def _grid(
+    results: Results, experiment: ExperimentShown, columns: Sequence[Column]
+) -> tuple[list[str], list[list[str]]]:
     head = ["arm", *(column.title for column in columns), "seeds"]
     return head, [_row(results, experiment, arm, columns) for arm in experiment.arms]
 
@@ -192,18 +262,32 @@ def _row(
 ) -> list[str]:
     own = [run for run in results.runs if (run.experiment, run.arm) == (experiment.name, arm.name)]
     cells = [_cell(results, experiment.name, arm.name, column) for column in columns]
-    return [arm.title, *cells, str(sum(not run.failure for run in own))]
+    whole = sum(run.is_whole for run in own)
+    parts = sum(bool(run.metrics) and not run.is_whole for run in own)
+    seeds = f"{whole} + {parts} in part" if parts else str(whole)
+    return [arm.title, *cells, seeds]
 
 
 def _cell(results: Results, experiment: str, arm: str, column: Column) -> str:
     estimate = results.figure(experiment, arm, column.name)
     if estimate is not None:
-        return shown(estimate, is_share=column.is_share)
+        is_counted = column.is_share and estimate.n > 0
+        return shown(
+            estimate,
+            is_share=column.is_share,
+            scale=column.scale,
+            unit=column.unit,
+            has_count=is_counted,
+        )
     fact = results.fact(experiment, arm, column.name)
     if fact is None:
         return "-"
     digits = 0 if abs(fact) >= 100 else 1
-    return f"{fact:,.{digits}f}{' ' + column.unit if column.unit else ''}"
+    return f"{column.scale * fact:,.{digits}f}{' ' + column.unit if column.unit else ''}"
+
+
+def _is_measured(results: Results, experiment: ExperimentShown) -> bool:
+    return any(_has(results, experiment, column) for column in experiment.columns)
 
 
 def _has(results: Results, experiment: ExperimentShown, column: Column) -> bool:
@@ -225,12 +309,19 @@ def _note(results: Results, experiment: ExperimentShown) -> str:
 
 def _finding(finding: Finding, titles: dict[str, str]) -> str:
     claim = finding.claim
-    effect = "nothing was measured"
+    effect = ""
     if finding.effect is not None:
         wanted = "above zero" if claim.expects is Expects.MORE else "next to nothing"
-        num = finding.effect.num_pictures
-        effect = f"{shown(finding.effect, is_signed=True)} points, {num} seeds; expected {wanted}"
-    return f"- “{claim.says}” {claim.test} ({titles[claim.experiment]}): {effect}."
+        told = shown(finding.effect, is_signed=True)
+        effect = f": **{told} points**, {_seeds(finding)}; expected {wanted}"
+    return f"- “{claim.says}” {claim.test} ({titles[claim.experiment]}){effect}."
+
+
+def _seeds(finding: Finding) -> str:
+    assert finding.effect is not None
+    if finding.num_seeds == 1:
+        return "one seed, so that how seeds differ is not known"
+    return f"{finding.num_seeds} seeds"
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

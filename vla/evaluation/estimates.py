@@ -56,6 +56,33 @@ def nothing(method: str) -> Estimate:
     )
 
 
+def bare(value: float) -> Estimate:
+    """Returns a figure of which nobody knows how sure it is; over several seeds that shows."""
+    return Estimate(
+        value=value, low=-math.inf, high=math.inf, n=0, num_pictures=0, method="one figure"
+    )
+
+
+def mean_of(figures: Sequence[Estimate]) -> Estimate:
+    """Returns the mean of figures that were measured apart, each counting alike; their intervals are joined.
+
+    Raises:
+        VlaError: there are none.
+    """
+    if not figures:
+        raise VlaError("a mean needs figures; got none")
+    count = len(figures)
+    value = sum(figure.value for figure in figures) / count
+    return Estimate(
+        value=value,
+        low=value - math.hypot(*(figure.value - figure.low for figure in figures)) / count,
+        high=value + math.hypot(*(figure.high - figure.value for figure in figures)) / count,
+        n=sum(figure.n for figure in figures),
+        num_pictures=sum(figure.num_pictures for figure in figures),
+        method="mean",
+    )
+
+
 def share(outcomes: Sequence[bool], pictures: Sequence[Hashable] | None = None) -> Estimate:
     """Returns the share of True with Wilson's interval.
 
@@ -143,8 +170,10 @@ def over_seeds(runs: Sequence[Estimate]) -> Estimate:
         return known[0]
     values = np.array([run.value for run in known])
     mean, half = float(values.mean()), _t_half(values)
-    below = math.sqrt(sum((run.value - run.low) ** 2 for run in known)) / len(known)
-    above = math.sqrt(sum((run.high - run.value) ** 2 for run in known)) / len(known)
+    below = above = 0.0
+    if sure := [run for run in known if math.isfinite(run.high - run.low)]:
+        joined = mean_of(sure)
+        below, above = joined.value - joined.low, joined.high - joined.value
     return Estimate(
         value=mean,
         low=mean - max(half, below),

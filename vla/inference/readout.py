@@ -18,4 +18,4 @@ class Readout(Enum):
         return _MIDDLE_SHARES[self]
 
 
-_MIDDLE_SHARES = {Readout.MODE: None, Readout.MEDIAN: 0.0, Readout.CAUTIOUS: 0.1}
+_MIDDLE_SHARES = {Readout.MODE: None, Readout.MEDIAN: 0.0, Readout.CAUTIOUS: 0.2}

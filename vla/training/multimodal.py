@@ -114,6 +114,7 @@ def multimodal_lesson(
         rows,
         image_size=square_size(backbone.config),
         encode_masks=None if student.codec is None else student.codec.encode,
+        has_clips=not _held_out_stills(rows, 1),  # scenes of nothing but clips
     )
     questions = QuestionConfig(
         tasks_per_picture=options.tasks_per_picture,

@@ -66,7 +66,8 @@ def new_config(
                 video_id=first_id(tokenizer, [QWEN2_VL.video]),
             )
         case PromptFamily.GEMMA4:
-            shape = resized(tiny_gemma4(vocab_size), image_size)
+            woven = replace(tiny_gemma4(vocab_size), patch_size=tower.patch_size)
+            shape = resized(woven, image_size)
             return replace(shape, image_id=first_id(tokenizer, [GEMMA4.image]))
 
 
@@ -81,8 +82,8 @@ def resized[C: AnyConfig](config: C, image_size: int) -> C:
         case Gemma4Config():
             side = config.pixels_per_patch * config.patches_per_side
             wanted = (image_size // side) ** 2
-            budgets = [count for count in GEMMA4_TOKEN_BUDGETS if count <= max(wanted, 70)]
-            return replace(config, token_budget=budgets[-1])
+            budgets = [count for count in GEMMA4_TOKEN_BUDGETS if count <= wanted]
+            return replace(config, token_budget=budgets[-1] if budgets else wanted)
     raise AssertionError(config)
 
 

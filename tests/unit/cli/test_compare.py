@@ -11,17 +11,25 @@ from typing import Any
 
 import pytest
 
-from vla.cli import compare, compare_steps, config
-from vla.cli.compare import CompareConfig, chosen_experiments
-from vla.cli.compare_claims import all_claims
-from vla.cli.compare_experiments import all_experiments
-from vla.cli.compare_plan import QUICK, Arm, Read, Reading, Sizes, estimate_of, read_arm, run_arm
-from vla.cli.compare_steps import Ended, Step, Workshop
+from vla.cli import config
+from vla.cli.compare import command as compare
+from vla.cli.compare import runners
+from vla.cli.compare.claims import all_claims
+from vla.cli.compare.command import CompareConfig, chosen_experiments
+from vla.cli.compare.experiments import all_experiments
+from vla.cli.compare.plan import Arm, Read, Reading, estimate_of, read_arm, run_arm
+from vla.cli.compare.sizes import QUICK, Sizes
+from vla.cli.compare.steps import Ended, Step, Workshop
 from vla.cli.verbs import VERBS
 from vla.errors import ConfigError
 from vla.evaluation.comparison import load_results
 
-SIZES = {"quick": QUICK, "full": Sizes()}
+
+def level(name: str) -> Sizes:
+    return config.compose("compare", CompareConfig, [f"sizes={name}"]).sizes
+
+
+SIZES = {"quick": QUICK, "full": Sizes(), "laptop": level("laptop")}
 
 
 def figure(value: float) -> dict[str, Any]:
@@ -40,12 +48,16 @@ def made_up(verb: str, settings: Sequence[str], folder: Path) -> Ended:
     known = {"vqa": vqa, "vqa_held_out": vqa, "ap50": figure(value), "mask_iou": None}
     match verb:
         case "pretrain" if "stage=multimodal" in settings:
-            summary = {**known, "cpu_seconds": 10.0, "parameters": 100}
+            summary = {
+                **known, "cpu_seconds": 10.0, "parameters": 100, "metrics": {"token_accuracy": value},
+            }  # fmt: skip
         case "pretrain":
             metrics = {"image_to_text_r1": value, "text_to_image_r1": value, "num_queries": 40.0}
             summary = {"metrics": metrics, "cpu_seconds": 5.0, "parameters": 50}
         case "train":
-            summary = {**known, "cpu_seconds": 20.0}
+            error = {f"action_l1/{name}": 0.004 for name in ("dx", "dy", "dz")}
+            metrics = {"token_accuracy_within_2": value, **error}
+            summary = {**known, "cpu_seconds": 20.0, "samples": 640, "metrics": metrics}
         case "eval":
             summary = {"success_rate": 0.75, "low": 0.6, "high": 0.86, "episodes": 40}
         case "bench":
@@ -73,7 +85,8 @@ def all_steps(sizes: Sizes) -> dict[str, Step]:
 def test_every_setting_of_every_step_composes(tmp_path: Path):
     # Settings that do not contradict each other are tried together: composing takes a while.
     commands: list[tuple[str, dict[str, str]]] = []
-    for step in (all_steps(Sizes()) | all_steps(QUICK)).values():
+    every = {key: step for sizes in SIZES.values() for key, step in all_steps(sizes).items()}
+    for step in every.values():
         places = {name: str(tmp_path) for name in (*step.needs, "made")}
         settings = dict(text.format(**places).split("=", 1) for text in step.settings)
         for verb, known in commands:
@@ -114,7 +127,8 @@ def test_arms_of_an_experiment_do_different_things_and_seeds_too(sizes: Sizes):
 def test_every_claim_is_about_figures_that_its_arms_give(sizes: Sizes):
     given = {
         (experiment.name, arm.name): [
-            name for reading in arm.readings(0) for name in reading.metrics
+            *(name for reading in arm.readings(0) for name in reading.metrics),
+            *arm.means,
         ]
         for experiment in all_experiments(sizes)
         for arm in experiment.arms
@@ -125,8 +139,11 @@ def test_every_claim_is_about_figures_that_its_arms_give(sizes: Sizes):
             assert term.metric in names or term.metric.partition("/")[0] in names, claim.name
 
 
-def test_arms_of_the_main_table_train_for_the_same_time():
-    (generations, *_) = all_experiments(Sizes())
+@pytest.mark.parametrize(
+    ("name", "total"), [("full", 300 + 900 + 1800 + 3600), ("laptop", 80 + 130 + 180)]
+)
+def test_arms_of_the_main_table_train_for_the_same_time(name: str, total: float):
+    (generations, *_) = all_experiments(SIZES[name])
     budgets = {}
     for arm in generations.arms:
         chain = {k: s for reading in arm.readings(0) for k, s in reading.step.chain().items()}
@@ -137,8 +154,40 @@ def test_arms_of_the_main_table_train_for_the_same_time():
             if text.startswith("training.max_cpu_seconds=")
         ]
         budgets[arm.name] = sum(seconds)
-    assert set(budgets.values()) == {300 + 900 + 1800 + 3600}
+    assert set(budgets.values()) == {total}
     assert len(budgets) == 7
+
+
+def test_the_smaller_level_takes_six_hours_of_training_at_most():
+    seconds = {
+        (seed, key): float(text.partition("=")[2])
+        for seed in (0, 1, 2)
+        for experiment in all_experiments(SIZES["laptop"])
+        for arm in experiment.arms
+        for reading in arm.readings(seed)
+        for key, step in reading.step.chain().items()
+        for text in step.settings
+        if text.startswith("training.max_cpu_seconds=")
+    }
+    assert sum(seconds.values()) < 4.4 * 3600  # data, episodes and questions come on top
+
+
+def test_the_level_that_is_typed_is_the_one_that_runs(tmp_path: Path):
+    assert level("full") == Sizes(name="full")
+    laptop = level("laptop")
+    assert laptop.name == "laptop"
+    assert laptop.conditions == ["reach"]
+    assert not laptop.has_masks
+    assert all("codec" not in step.needs for step in all_steps(laptop).values())
+    with pytest.raises(ConfigError, match="unknown task 'juggle'"):
+        Sizes(episodes_of={"juggle": 3})
+
+
+def test_every_choice_of_sizes_is_the_one_it_is_named_after():
+    assert {name: level(name).name for name in config.group_choices("sizes")} == {
+        "full": "full",
+        "laptop": "laptop",
+    }
 
 
 def test_equal_steps_of_different_experiments_are_shared():
@@ -199,7 +248,7 @@ def test_an_arm_whose_step_fails_keeps_what_the_others_said(tmp_path: Path):
 
 
 def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Any, **changes: Any) -> Any:
-    monkeypatch.setattr(compare_steps, "run_in_subprocess", runner)
+    monkeypatch.setattr(runners, "run_as_process", runner)
     cfg = CompareConfig(work=tmp_path / "work", **changes)
     directory = tmp_path / "run"
     directory.mkdir(exist_ok=True)
@@ -220,7 +269,10 @@ def test_a_whole_comparison_reports_and_is_not_run_twice(tmp_path: Path, monkeyp
     )  # success is the same, but not surely
     assert "not_measured" not in summary["verdicts"].values()
     assert "Causal masking" in findings.read_text()
-    assert "| Qwen2-VL | - | 50.0 %" in (directory / "table.md").read_text()
+    table = (directory / "table.md").read_text()
+    assert "| Qwen2-VL | - | 50.0 %" in table
+    assert "| Qwen2-VL | 50.0 % (50.0 to 50.0) | 4.0 mm" in table  # of two seeds that agree
+    assert "Unfinished" not in table
     assert "<svg" in (directory / "report.html").read_text()
 
     def refused(verb: str, settings: Sequence[str], folder: Path) -> Ended:
@@ -254,6 +306,9 @@ def test_a_report_of_what_is_done_runs_nothing(tmp_path: Path, monkeypatch):
     assert {run.experiment for run in results.runs} == {"prefix"}
     assert summary["verdicts"]["prefix_lm"] == "holds"
     assert summary["verdicts"]["mrope"] == "not_measured"
+    table = (directory / "table.md").read_text()
+    assert "Unfinished: 2 of" in table
+    assert "Not measured yet." in table
 
 
 def test_without_a_figure_no_page_of_findings_is_written(tmp_path: Path, monkeypatch):

@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from vla.cli.compare_steps import (
-    Ended,
-    Step,
-    StepError,
-    Workshop,
-    run_in_process,
-    run_in_subprocess,
-)
+from vla.cli.compare.runners import run_as_process, run_in_process
+from vla.cli.compare.steps import Ended, Step, StepError, Workshop
 from vla.errors import VlaError
 
 
@@ -118,14 +112,14 @@ def test_a_verb_can_run_in_this_process_and_an_error_becomes_its_summary(tmp_pat
 
 
 def test_a_verb_can_run_as_a_process_whose_processor_time_is_counted(tmp_path: Path):
-    ended = run_in_subprocess("bench", SIMULATE, tmp_path)
+    ended = run_as_process("bench", SIMULATE, tmp_path)
     assert ended.summary["status"] == "ok"
     assert ended.cpu_seconds > 0.05
 
 
 def test_a_process_that_leaves_no_summary_is_a_failure(tmp_path: Path):
     (tmp_path / "summary.json").write_text('{"status": "ok"}')  # of an earlier attempt
-    ended = run_in_subprocess("nonsense", [], tmp_path)
+    ended = run_as_process("nonsense", [], tmp_path)
     assert ended.summary["exit_code"] == 1
     assert "output.txt" in ended.summary["error"]
     assert "unknown verb 'nonsense'" in (tmp_path / "output.txt").read_text()

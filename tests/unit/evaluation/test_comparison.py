@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from vla.evaluation.comparison import (
     unmatched,
 )
 from vla.evaluation.comparison_report import QUICK, findings_page, markdown, page, shown
-from vla.evaluation.estimates import Estimate, nothing
+from vla.evaluation.estimates import Estimate, bare, nothing
 
 EXPERIMENT = ExperimentShown(
     name="ropes",
@@ -101,8 +102,8 @@ def test_arms_of_different_size_are_named():
 def test_the_table_has_means_over_seeds_costs_and_dashes():
     text = markdown(results(), [EXPERIMENT])
     assert "| arm | VQA | CPU ms | seeds |" in text  # AP50 was measured of nobody
-    assert "| 2-D | 80.0 % (77.1 to 82.9) | 3.0 ms | 3 |" in text
-    assert "| 1-D \\| plain | 50.0 % (46.5 to 53.5) | - | 2 |" in text
+    assert "| 2-D | 80.0 % (77.1 to 82.9; n 150) | 3.0 ms | 3 |" in text
+    assert "| 1-D \\| plain | 50.0 % (46.5 to 53.5; n 100) | - | 2 |" in text
     assert "Parameters differ by more than a tenth" in text
     assert QUICK not in text
 
@@ -135,17 +136,55 @@ def test_the_findings_are_sorted_by_their_verdicts():
     assert "+30.0 (+" in text
     assert "2 seeds" in text
     assert text.count("| arm |") == 1
+    assert "Of 2 claims: 1 holds here, 1 not measured." in text
 
 
 @pytest.mark.parametrize(
     ("value", "options", "text"),
     [
         (0.5, {}, "50.0 % (45.0 to 55.0)"),
+        (0.5, {"has_count": True}, "50.0 % (45.0 to 55.0; n 50)"),
+        (0.98, {}, "98.0 % (93.0 to 100.0)"),  # a share goes no further
         (0.5, {"is_signed": True}, "+50.0 (+45.0 to +55.0)"),
         (3.0, {"is_share": False}, "3.0 (3.0 to 3.0)"),
+        (3.0, {"is_share": False, "scale": 1000.0, "unit": "mm"}, "3000.0 mm (2950.0 to 3050.0)"),
         (math.nan, {}, "-"),
     ],
 )
 def test_a_figure_is_written_with_its_interval(value, options, text):
     estimate = run("ropes", "two", 0, value).metrics["vqa"]
     assert shown(estimate, **options) == text
+
+
+def test_a_figure_without_an_interval_is_written_alone():
+    assert shown(bare(0.25)) == "25.0 %"
+
+
+def test_columns_of_a_group_have_a_table_of_their_own():
+    columns = [
+        Column(name="vqa", title="VQA", group="answers"),
+        Column(name="parameters", title="parameters", is_share=False, group="cost"),
+    ]
+    text = markdown(results(), [replace(EXPERIMENT, columns=columns)])
+    assert "**Answers**\n\n| arm | VQA | seeds |" in text
+    assert "**Cost**\n\n| arm | parameters | seeds |" in text
+
+
+def test_what_is_not_there_yet_is_said():
+    waiting = replace(CURVES, name="waiting", title="Still to come")
+    half = replace(results(), settings={"seeds": [0, 1, 2]})
+    part = replace(half.runs[0], num_missing=2)
+    half = replace(half, runs=[part, *half.runs[1:]])
+    for text in (
+        markdown(half, [EXPERIMENT, waiting]),
+        findings_page(half, [EXPERIMENT, waiting], judge([CLAIM], half), "vla compare"),
+    ):
+        assert "Unfinished: 4 of 18 runs" in text
+        assert "Not measured yet." in text
+        assert "| 2 + 1 in part |" in text
+    assert "Not measured yet." in html.render(page(half, [waiting], [], "vla compare"))
+
+
+def test_an_effect_of_one_seed_says_so():
+    one = replace(results(), runs=[one for one in results().runs if one.seed == 0])
+    assert "one seed" in findings_page(one, [EXPERIMENT], judge([CLAIM], one), "vla compare")

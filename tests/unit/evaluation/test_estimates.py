@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from vla.errors import VlaError
 from vla.evaluation.estimates import (
     Estimate,
+    bare,
     bootstrap,
     contrast_over_seeds,
     difference_over_seeds,
     mean_by_picture,
+    mean_of,
     over_seeds,
     share,
 )
@@ -127,3 +129,23 @@ def test_a_contrast_can_ask_whether_two_differences_differ():
     estimate = contrast_over_seeds([(1.0, grown), (-1.0, small), (-1.0, flat), (1.0, flat)])
     assert estimate.value == pytest.approx(0.3)
     assert estimate.low == pytest.approx(0.3)  # every seed says the same, and runs had no interval
+
+
+def test_the_mean_of_figures_counts_each_alike_and_joins_their_intervals():
+    many = Estimate(value=0.8, low=0.7, high=0.9, n=100, num_pictures=100, method="Wilson")
+    few = Estimate(value=0.2, low=0.0, high=0.5, n=5, num_pictures=5, method="Wilson")
+    mean = mean_of([many, few])
+    assert mean.value == pytest.approx(0.5)
+    assert mean.low == pytest.approx(0.5 - math.hypot(0.1, 0.2) / 2)
+    assert mean.high == pytest.approx(0.5 + math.hypot(0.1, 0.3) / 2)
+    assert mean.n == 105
+    with pytest.raises(VlaError, match="none"):
+        mean_of([])
+
+
+def test_bare_figures_leave_their_interval_to_the_seeds():
+    alone = over_seeds([bare(0.4)])
+    assert (alone.low, alone.high) == (-math.inf, math.inf)
+    both = over_seeds([bare(0.4), bare(0.6)])
+    assert both.high - both.value == pytest.approx(12.706 * 0.1)
+    assert math.isinf(contrast_over_seeds([(1.0, [bare(0.9)]), (-1.0, [bare(0.1)])]).low)

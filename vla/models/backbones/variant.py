@@ -163,7 +163,9 @@ def _encoder(config: Gemma4Config, has_one: bool) -> Gemma4Config:
     if not has_one:
         raise ConfigError("encoder = false takes no tower away; start from the woven form")
     example = tiny_gemma4_encoder()
-    return replace(config, tower=example.tower, pool_size=example.pool_size)
+    assert example.tower is not None
+    tower = replace(example.tower, patch_size=config.patch_size // example.pool_size)
+    return replace(config, tower=tower, pool_size=example.pool_size)
 
 
 def _gemma4_tower_depth(config: Gemma4Config, depth: int) -> Gemma4Config:

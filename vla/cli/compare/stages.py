@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vla.cli.compare_plan import Read, Reading, Sizes
-from vla.cli.compare_steps import Step
+from vla.cli.compare.plan import Read, Reading
+from vla.cli.compare.sizes import Sizes
+from vla.cli.compare.steps import Step
 
 HELD_OUT_SEED = 1_000_000
-TOWER = "tower.width=128", "tower.patch_size=8"
-PICTURES = {
-    "detail": 224,
-    "wide": 128,
-}  # pixels a side, or their square root, that native models may see
+CONDITIONS = {
+    "success_hard": "env.randomization=hard",
+    "success_paraphrased": "instruction_split=held_out",
+    "success_swapped": "swap_instruction=true",
+}
+# Scenes made for one kind of question are learnt from by questions alone.
+WORDS_ALONE = {"caption": 0.0, "detect": 0.0, "segment": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Stages:
             "scenes": sizes.scenes if still else sizes.special_scenes,
             "held_out": sizes.held_out_scenes if still else sizes.held_out_special_scenes,
         }
-        side = f"scene_labels.sizes=[{sizes.picture}x{sizes.picture}]"
+        side = {"still": sizes.picture, "motion": sizes.picture, "detail": sizes.detail_picture}
         return {
             name: Step(
                 name=f"{family}_{name}",
@@ -38,7 +41,11 @@ class Stages:
                 settings=[
                     "labels=true",
                     f"scene_labels.family={family}",
-                    *([side] if still else []),
+                    *(
+                        [f"scene_labels.sizes=[{side[family]}x{side[family]}]"]
+                        if family in side
+                        else []
+                    ),
                     f"episodes={count}",
                     f"seed={0 if name == 'scenes' else HELD_OUT_SEED}",
                     "root={made}",
@@ -69,9 +76,8 @@ class Stages:
             f"stage={stage}",
             "scenes=[{scenes},{held_out}]",
             f"image_size={sizes.picture}",
-            *TOWER,
-            f"tower.depth={depth}",
-            *([] if stage == "dinov2" else retrieval),
+            *self._tower(depth),
+            *(self._short_distillation() if stage == "dinov2" else retrieval),
             *self._training(seed, seconds, batch_size),
         ]
         return Step(name=f"tower_{stage}", verb="pretrain", settings=settings, needs=self.scenes())
@@ -111,23 +117,25 @@ class Stages:
         """
         named = {f"tower_{place}": step for place, step in enumerate(towers)}
         needs = {**self.scenes(scenes), **named}
+        weights = self.sizes.question_weights if scenes == "still" else WORDS_ALONE
         settings = [
             "stage=multimodal",
             "scenes=[{scenes},{held_out}]",
-            f"image_size={PICTURES.get(scenes, self.sizes.picture)}",
-            *TOWER,
-            f"tower.depth={tower_depth}",
+            f"image_size={self._largest(scenes)}",
+            *self._tower(tower_depth),
             f"multimodal.family={family}",
             *(f"multimodal.variant.{switch}" for switch in variant),
             f"multimodal.final_pictures={self.sizes.examined}",
-            f"multimodal.measured_pictures={min(8, self.sizes.examined)}",
-            *self._training(seed, seconds),
+            "multimodal.measured_pictures=1",  # the finished model is what counts
+            f"multimodal.tasks_per_picture={self.sizes.questions}",
+            *(f"multimodal.weights.{kind}={w:g}" for kind, w in weights.items()),
+            *self._training(seed, seconds, self.sizes.pictures_a_step),
             *more,
         ]
         if named:
             places = ",".join(f"{{{name}}}" for name in named)
             settings += [f"multimodal.vision_from=[{places}]", "training.frozen_parts=[vision]"]
-        if scenes == "still":
+        if scenes == "still" and self.sizes.has_masks:
             needs["codec"] = self.mask_codec()
             settings.append("multimodal.mask_codec={codec}")
         return Step(name=f"answers_{family}", verb="pretrain", settings=settings, needs=needs)
@@ -143,11 +151,16 @@ class Stages:
         needs: Mapping[str, Step] | None = None,
     ) -> Step:
         """Returns robot training that starts from a model that answers."""
+        sizes = self.sizes
         roots = ",".join(f"{{{name}}}" for name in demonstrations)
+        passes = ",".join(f"{sizes.passes_of.get(name, 1.0):g}" for name in demonstrations)
         settings = [
             "init_from={answers}",
             f"data.roots=[{roots}]",
-            f"backbone.image_size={self.sizes.picture}",
+            *([f"data.weights=[{passes}]"] if len(demonstrations) > 1 else []),
+            f"data.validation_fraction={sizes.validation_fraction:g}",
+            f"backbone.image_size={sizes.picture}",
+            "backbone.max_text_tokens=32",  # the tokenizer is that of the scenes, and spells out verbs
             *self._training(seed, seconds),
             *more,
         ]
@@ -156,15 +169,19 @@ class Stages:
 
     def all_demonstrations(self) -> dict[str, Step]:
         """Returns those of every task."""
-        count = self.sizes.demonstrations
-        return {task: self.demonstrations(task, count) for task in self.sizes.tasks}
+        sizes = self.sizes
+        return {
+            task: self.demonstrations(task, sizes.demonstrations_of.get(task, sizes.demonstrations))
+            for task in sizes.tasks
+        }
 
-    def success(self, policy: Step, task: str, name: str, *more: str, times: int = 1) -> Reading:
-        """Returns how often the policy succeeds, read as the metric `name`."""
+    def success(self, policy: Step, task: str, name: str, *more: str, episodes: int) -> Reading:
+        """Returns how often the policy succeeds at a task, read as the metric `name`."""
         settings = [
             "policy={policy}",
             f"env={task}",
-            f"episodes={self.sizes.episodes * times}",
+            f"episodes={episodes}",
+            "batch_size=10",
             "save_video=false",
             self._workers(),
             *more,
@@ -179,9 +196,22 @@ class Stages:
         )
         return Reading(step=step, metrics={name: Read(path=".")})
 
+    def succeeding(self, policy: Step) -> list[Reading]:
+        """Returns success on every task."""
+        sizes = self.sizes
+        return [
+            self.success(
+                policy,
+                task,
+                f"success/{task}",
+                episodes=sizes.episodes_of.get(task, sizes.episodes),
+            )
+            for task in sizes.tasks
+        ]
+
     def policy_readings(self, policy: Step) -> list[Reading]:
-        """Returns success on every task, on harder scenes, in other and in swapped words, and what acting costs."""
-        whole = "tabletop" if len(self.sizes.tasks) > 1 else self.sizes.tasks[0]
+        """Returns the action error, success on every task, in harder scenes and other words, and what acting costs."""
+        sizes = self.sizes
         cost = Step(
             name="cost",
             verb="bench",
@@ -190,19 +220,32 @@ class Stages:
         )
         facts = ("parameters", "image_tokens", "forward_mflop", "action_cpu_ms")
         return [
-            *(self.success(policy, task, f"success/{task}") for task in self.sizes.tasks),
-            self.success(policy, whole, "success/all", times=2),
-            self.success(policy, whole, "success_hard", "env.randomization=hard", times=2),
-            self.success(
-                policy, whole, "success_paraphrased", "instruction_split=held_out", times=2
+            Reading(step=policy, metrics=action_metrics(), facts={"policy_samples": "samples"}),
+            *self.succeeding(policy),
+            *(
+                self.success(policy, task, f"{name}/{task}", how, episodes=sizes.condition_episodes)
+                for name, how in CONDITIONS.items()
+                for task in sizes.conditions
             ),
-            self.success(policy, whole, "success_swapped", "swap_instruction=true", times=2),
             Reading(step=cost, facts={fact: fact for fact in facts}),
         ]
 
+    def success_means(self) -> dict[str, list[str]]:
+        """Returns which figures of `succeeding` make up the mean over tasks."""
+        return {"success": [f"success/{task}" for task in self.sizes.tasks]}
+
+    def condition_means(self) -> dict[str, list[str]]:
+        """Returns the same for the other conditions of `policy_readings`."""
+        return {name: [f"{name}/{task}" for task in self.sizes.conditions] for name in CONDITIONS}
+
     def answers_reading(self, step: Step) -> Reading:
         """Returns what a model that answers was measured to know at the end of its training."""
-        return Reading(step=step, metrics=answer_metrics(), facts={"parameters": "parameters"})
+        told = {"answer_tokens": Read(path="metrics.token_accuracy", is_bare=True)}
+        return Reading(
+            step=step,
+            metrics={**answer_metrics(), **told},
+            facts={"parameters": "parameters", "answer_pictures": "samples"},
+        )
 
     def examined(self, step: Step, scenes: str) -> Reading:
         """Returns what a finished model, or a policy, knows about held-out pictures or clips of a kind."""
@@ -217,8 +260,28 @@ class Stages:
         examine = Step(name=f"examine_{scenes}", verb="examine", settings=settings, needs=needs)
         return Reading(step=examine, metrics=answer_metrics())
 
+    def _tower(self, depth: int) -> list[str]:
+        return ["tower.width=128", f"tower.patch_size={self.sizes.patch}", f"tower.depth={depth}"]
+
+    def _short_distillation(self) -> list[str]:
+        """What else must come sooner in a run of a few hundred steps."""
+        if (steps := self.sizes.warmup_steps) is None:
+            return []
+        return [
+            f"self_distillation.resting_steps={steps}",
+            f"self_distillation.teacher_warmup_steps={4 * steps}",
+        ]
+
+    def _largest(self, scenes: str) -> int:
+        """Pixels a side, or their square root, that models may see of a kind of scenes."""
+        sizes = self.sizes
+        return {"detail": sizes.detail_picture, "wide": sizes.wide_picture}.get(
+            scenes, sizes.picture
+        )
+
     def _training(self, seed: int, seconds: float, batch_size: int | None = None) -> list[str]:
         sizes = self.sizes
+        pace = {"warmup_steps": sizes.warmup_steps, "ema_decay": sizes.ema_decay}
         return [
             f"training.seed={seed}",
             f"training.steps={sizes.steps}",
@@ -228,6 +291,7 @@ class Stages:
             f"training.validate_every={sizes.steps}",
             "training.validation_batches=8",
             "training.checkpoint_every=500",
+            *(f"training.optim.{name}={v:g}" for name, v in pace.items() if v is not None),
             "resume=true",
         ]
 
@@ -243,6 +307,17 @@ def answer_metrics() -> dict[str, Read]:
         "vqa_held_out": Read(path="vqa_held_out.*"),
         "ap50": Read(path="ap50"),
         "mask_iou": Read(path="mask_iou"),
+    }
+
+
+def action_metrics() -> dict[str, Read]:
+    """Returns where training says how far its actions are off on scenes that it did not train on."""
+    return {
+        "action_tokens": Read(path="metrics.token_accuracy_within_2", is_bare=True),
+        **{
+            f"action_error/{name}": Read(path=f"metrics.action_l1/{name}", is_bare=True)
+            for name in ("dx", "dy", "dz")
+        },
     }
 
 

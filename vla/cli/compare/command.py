@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla.cli.compare_plan import QUICK, Sizes
+from vla.cli.compare.sizes import QUICK, Sizes
 from vla.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
-    from vla.cli.compare_plan import Experiment
-    from vla.cli.compare_steps import Workshop
+    from vla.cli.compare.plan import Experiment
+    from vla.cli.compare.steps import Workshop
     from vla.evaluation.comparison import Results, Run
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ class CompareConfig:
     work: Path = Path(
         "outputs/comparison"
     )  # folder of the steps; what is done there is not done again
-    sizes: Sizes = field(default_factory=Sizes)  # of data and budgets; quick=true has its own
+    sizes: Sizes = field(
+        default_factory=Sizes
+    )  # full | laptop: data and budgets; quick has its own
     report_only: bool = False  # run nothing; report on what is done
     findings: Path | None = None  # also write the page of findings there
 
@@ -47,10 +49,11 @@ class CompareConfig:
 
 def run(cfg: CompareConfig, directory: Path) -> dict[str, Any]:
     """Runs what is not done yet, writes results.json, table.md and report.html, and returns the verdicts."""
-    from vla.cli.compare_steps import Workshop, run_in_process, run_in_subprocess
+    from vla.cli.compare import runners
+    from vla.cli.compare.steps import Workshop
 
     sizes = QUICK if cfg.quick else cfg.sizes
-    runner = run_in_process if cfg.quick else run_in_subprocess
+    runner = runners.run_in_process if cfg.quick else runners.run_as_process
     workshop = Workshop(root=cfg.work.expanduser().absolute(), runner=runner)
     experiments = chosen_experiments(cfg.only, sizes)
     runs = _run_all(cfg, workshop, experiments)
@@ -65,7 +68,7 @@ def chosen_experiments(only: Sequence[str], sizes: Sizes) -> list[Experiment]:
     """
     from dataclasses import replace
 
-    from vla.cli.compare_experiments import all_experiments
+    from vla.cli.compare.experiments import all_experiments
 
     known = all_experiments(sizes)
     names = [one.name for one in known]
@@ -91,7 +94,7 @@ def _run_all(
     """Seed by seed, so that an interrupted comparison has whole seeds."""
     from rich.console import Console
 
-    from vla.cli.compare_plan import read_arm, run_arm
+    from vla.cli.compare.plan import read_arm, run_arm
 
     console = Console(stderr=True)
     jobs = [(seed, one, arm) for seed in cfg.seeds for one in experiments for arm in one.arms]
@@ -117,7 +120,7 @@ def _report(
     runs: Sequence[Run],
 ) -> dict[str, Any]:
     from vla.cli import convert, run_directory
-    from vla.cli.compare_claims import all_claims
+    from vla.cli.compare.claims import all_claims
     from vla.cli.environment import environment
     from vla.evaluation.claims import Verdict, judge
     from vla.evaluation.comparison import Results
@@ -127,6 +130,7 @@ def _report(
     results = Results(
         runs=[one for one in runs if one.metrics or one.failure],
         is_quick=cfg.quick,
+        budgets=sizes.told(),
         settings={**convert.to_plain(cfg), "sizes": convert.to_plain(sizes)},
         environment=environment(),
     )
@@ -134,7 +138,7 @@ def _report(
     claims = [claim for claim in all_claims(sizes) if claim.experiment in named]
     findings = judge(claims, results)
     shown = [one.shown() for one in experiments]
-    command = "vla compare quick=true" if cfg.quick else "vla compare"
+    command = "vla compare quick=true" if cfg.quick else f"vla compare sizes={sizes.name}"
     run_directory.write_json(directory / "results.json", results.to_dict())
     run_directory.write_text(directory / "table.md", markdown(results, shown))
     run_directory.write_text(

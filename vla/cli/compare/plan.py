@@ -7,59 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla.cli.compare_steps import Done, Step, StepError, Workshop
+from vla.cli.compare.steps import Done, Step, StepError, Workshop
 from vla.evaluation.comparison import ArmShown, Column, ExperimentShown, Run
-from vla.evaluation.estimates import Estimate
+from vla.evaluation.estimates import Estimate, bare, mean_of
 from vla.evaluation.intervals import wilson_bounds
 
 TRAINING_VERBS = ("pretrain", "train")
-TABLETOP_TASKS = ("reach", "pick_cube", "place_in_bowl", "stack", "push", "open_drawer")
-
-
-@dataclass(kw_only=True)
-class Sizes:
-    """How much of everything; times are processor seconds of training, the budget of every arm."""
-
-    picture: int = 64  # pixels, square, of scenes and cameras
-    scenes: int = 20_000  # labelled pictures to learn from
-    held_out_scenes: int = 1_000
-    special_scenes: int = 6_000  # of each special kind: detail, wide, motion
-    held_out_special_scenes: int = 400
-    pool: int = 64  # pictures and captions that retrieval searches among
-    examined: int = 256  # held-out pictures that finished models are asked about
-    tasks: list[str] = field(default_factory=lambda: list(TABLETOP_TASKS))
-    demonstrations: int = 300  # of each task
-    episodes: int = 100  # of each task, for success
-    tower_seconds: float = 900.0  # stage 1, or longer stage 2 where there is no stage 1
-    codec_seconds: float = 300.0  # of the mask codec that all arms share
-    answers_seconds: float = 1800.0  # stage 2
-    policy_seconds: float = 3600.0  # robot data
-    experiment_seconds: float = 900.0  # each arm of the smaller experiments
-    steps: int = 1_000_000  # of any training, should the time last that long
-    batch_size: int = 64
-    batch_sizes: list[int] = field(default_factory=lambda: [16, 64, 256])  # sigmoid against softmax
-    few_demonstrations: list[int] = field(default_factory=lambda: [10, 30, 100])
-    max_steps: int | None = None  # of an episode; null: the task's own limit
-    num_workers: int | None = None  # of simulation; null: one per core
-
-
-QUICK = Sizes(
-    scenes=6,
-    held_out_scenes=4,
-    special_scenes=4,
-    held_out_special_scenes=2,
-    pool=2,
-    examined=1,
-    tasks=["reach"],
-    demonstrations=3,
-    episodes=1,
-    steps=1,
-    batch_size=4,  # a quarter of it may be scenes
-    batch_sizes=[2, 4],
-    few_demonstrations=[3],
-    max_steps=2,
-    num_workers=0,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +21,12 @@ class Read:
 
     Attributes:
         n: where it has the number of outcomes, for a share that comes without an interval.
+        is_bare: a number that comes without an interval or a number of outcomes; only seeds tell how sure it is.
     """
 
     path: str
     n: str = ""
+    is_bare: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +40,20 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One thing that is compared; `readings` says what to run for a seed."""
+    """One thing that is compared; `readings` says what to run for a seed.
+
+    Attributes:
+        label: the title in a dozen letters, for charts.
+        means: figures that are the mean of others, which the readings have.
+    """
 
     name: str
     title: str
     readings: Callable[[int], Sequence[Reading]]
+    label: str = ""
     series: str = ""
     x: float | None = None
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +70,7 @@ class Experiment:
     def shown(self) -> ExperimentShown:
         """Returns what a reader is told of it."""
         arms = [
-            ArmShown(name=arm.name, title=arm.title, series=arm.series, x=arm.x)
+            ArmShown(name=arm.name, title=arm.title, label=arm.label, series=arm.series, x=arm.x)
             for arm in self.arms
         ]
         return ExperimentShown(
@@ -141,6 +103,9 @@ def read_arm(workshop: Workshop, experiment: str, arm: Arm, seed: int) -> Run:
         chain |= reading.step.chain()
         if (done := workshop.done(reading.step)) is not None:
             _read(reading, done.summary, metrics, facts)
+    for name, parts in arm.means.items():
+        if all(part in metrics for part in parts):
+            metrics[name] = mean_of([metrics[part] for part in parts])
     ended = [done for step in chain.values() if (done := workshop.done(step)) is not None]
     facts["cpu_seconds"] = sum(_training_seconds(done) for done in ended)
     return Run(
@@ -150,6 +115,7 @@ def read_arm(workshop: Workshop, experiment: str, arm: Arm, seed: int) -> Run:
         metrics=metrics,
         facts=facts,
         folders={done.step.key: str(done.folder) for done in ended},
+        num_missing=len(chain) - len(ended),
     )
 
 
@@ -187,6 +153,13 @@ def _read(
             values = {f"{name}/{key}": value for key, value in several.items()}
         else:
             values = {name: _at(summary, read.path)}
+        if read.is_bare:
+            metrics |= {
+                key: bare(float(value))
+                for key, value in values.items()
+                if isinstance(value, int | float)
+            }
+            continue
         n = _at(summary, read.n) if read.n else None
         metrics |= {
             key: estimate

@@ -9,16 +9,9 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
-import importlib
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +21,7 @@ from vla.errors import VlaError
 
 logger = logging.getLogger(__name__)
 
-DONE, SPENT, LOCK, OUTPUT = "done.json", "spent.json", "lock", "output.txt"
+DONE, SPENT, LOCK = "done.json", "spent.json", "lock"
 
 
 class StepError(VlaError):
@@ -126,7 +119,7 @@ class Workshop:
                 "verb": step.verb,
                 "settings": settings,
                 "summary": dict(ended.summary),
-                "cpu_seconds": _spend(folder, 0.0),
+                "cpu_seconds": spend(folder, 0.0),
             }
             _write(folder / DONE, content)
         return Done(
@@ -155,64 +148,13 @@ class Workshop:
     def _attempt(self, step: Step, settings: Sequence[str], folder: Path) -> Ended:
         logger.info("%s: vla %s %s", step.key, step.verb, " ".join(settings))
         ended = self.runner(step.verb, settings, folder)
-        _spend(folder, ended.cpu_seconds)
+        spend(folder, ended.cpu_seconds)
         if ended.summary.get("status", "ok") != "ok" or ended.summary.get("exit_code"):
             reason = ended.summary.get("error") or ended.summary.get("status")
             error = StepError(f"{step.key}: {reason}; look into {folder}")
             self._failed[step.key] = error
             raise error
         return ended
-
-
-def run_in_subprocess(verb: str, settings: Sequence[str], folder: Path) -> Ended:
-    """Runs `vla VERB ...` as a process of its own, its words in output.txt, and counts the time of all it started."""
-    command = [sys.executable, "-m", "vla.cli.main", verb, *settings, f"run_directory={folder}"]
-    summary_file = folder / "summary.json"
-    summary_file.unlink(missing_ok=True)
-    with (folder / OUTPUT).open("ab") as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Threads that wait for each other burn the time that is being compared.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except KeyboardInterrupt:
-            child.send_signal(signal.SIGINT)  # where the terminal has not told it already
-            _, _, usage = os.wait4(child.pid, 0)
-            _spend(folder, usage.ru_utime + usage.ru_stime)
-            raise
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode and not summary_file.exists():
-        summary = {"error": f"exit status {child.returncode}, see {OUTPUT}", "exit_code": 1}
-    else:
-        summary = json.loads(summary_file.read_text(encoding="utf-8"))
-    return Ended(summary=summary, cpu_seconds=usage.ru_utime + usage.ru_stime)
-
-
-def run_in_process(verb: str, settings: Sequence[str], folder: Path) -> Ended:
-    """Runs a verb in this process: quick, since nothing is imported twice, and only good for trying the plumbing."""
-    from vla.cli import config, convert, run_directory
-    from vla.cli.verbs import VERBS
-
-    begun = time.process_time()
-    known = VERBS[verb]
-    run: Callable[[Any, Path], dict[str, Any]] = importlib.import_module(known.module).run
-    summary: dict[str, Any] = {"status": "failed"}
-    try:
-        cfg = config.compose(known.config_name, typing.get_type_hints(run)["cfg"], settings)
-        run_directory.write_json(folder / "settings.json", convert.to_plain(cfg))
-        summary = {"status": "ok", **run(cfg, folder)}
-    except Exception as error:
-        logger.exception("vla %s", verb)
-        summary["error"] = f"{type(error).__name__}: {error}"
-    path = folder / "summary.json"
-    run_directory.write_json(path, summary)
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    return Ended(summary=summary, cpu_seconds=time.process_time() - begun)
 
 
 def _filled(text: str, places: Mapping[str, str]) -> str:
@@ -230,7 +172,7 @@ def _value(path: Path) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _spend(folder: Path, cpu_seconds: float) -> float:
+def spend(folder: Path, cpu_seconds: float) -> float:
     """Adds to what the step has cost so far, and returns the sum."""
     path = folder / SPENT
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cpu_seconds": 0.0}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vla.cli.compare_arms import NAME as GENERATIONS
-from vla.cli.compare_plan import Sizes
+from vla.cli.compare.arms import NAME as GENERATIONS
+from vla.cli.compare.sizes import Sizes
 from vla.evaluation.claims import Claim, Expects, Term, better
 
 
@@ -37,7 +37,7 @@ def all_claims(sizes: Sizes) -> list[Claim]:
         _claim(
             "detail",
             "Once downsampled, the detail is irrecoverable.",
-            "Right answers to detail questions at native resolution minus from a 64 px square",
+            f"Right answers to detail questions at native resolution minus from a {sizes.detail_square} px square",
             "detail", "native", "fixed", "vqa/detail",
         ),
         _claim(
@@ -92,13 +92,25 @@ def all_claims(sizes: Sizes) -> list[Claim]:
             "two_towers",
             "DINOv2 for spatial features and SigLIP for meaning, side by side.",
             "Success with both towers minus with SigLIP alone, as many parameters",
-            GENERATIONS, "prismatic", "prismatic_siglip", "success/all",
+            GENERATIONS, "prismatic", "prismatic_siglip", "success",
+        ),
+        _claim(
+            "two_towers_actions",
+            "DINOv2 for spatial features and SigLIP for meaning, side by side.",
+            "Action tokens of held-out demonstrations within two bins, both towers minus SigLIP alone",
+            GENERATIONS, "prismatic", "prismatic_siglip", "action_tokens",
         ),
         _claim(
             "dinov2_for_manipulation",
             "DINOv2's features are good for manipulation.",
             "Success with DINOv2 alone minus with SigLIP alone",
-            GENERATIONS, "prismatic_dinov2", "prismatic_siglip", "success/all",
+            GENERATIONS, "prismatic_dinov2", "prismatic_siglip", "success",
+        ),
+        _claim(
+            "dinov2_for_manipulation_actions",
+            "DINOv2's features are good for manipulation.",
+            "Action tokens of held-out demonstrations within two bins, DINOv2 alone minus SigLIP alone",
+            GENERATIONS, "prismatic_dinov2", "prismatic_siglip", "action_tokens",
         ),
         _claim(
             "siglip_for_instructions",

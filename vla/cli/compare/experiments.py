@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from vla.cli.compare_arms import ANSWER_COLUMNS, COST_COLUMNS, generations
-from vla.cli.compare_plan import Arm, Experiment, Reading, Sizes
-from vla.cli.compare_stages import Stages, retrieval_metrics
-from vla.cli.compare_steps import Step
+from vla.cli.compare.arms import (
+    ACTION_COLUMNS,
+    ANSWER_COLUMNS,
+    ANSWER_TOKENS,
+    COST_COLUMNS,
+    generations,
+)
+from vla.cli.compare.plan import Arm, Experiment, Reading
+from vla.cli.compare.sizes import Sizes
+from vla.cli.compare.stages import Stages, action_metrics, retrieval_metrics
+from vla.cli.compare.steps import Step
 from vla.evaluation.comparison import Column
 
-VQA, VQA_HELD_OUT, AP50, MASK_IOU = ANSWER_COLUMNS
-PARAMETERS, CPU_SECONDS = COST_COLUMNS[0], COST_COLUMNS[-1]
+VQA, VQA_HELD_OUT, AP50, MASK_IOU = (replace(column, group="") for column in ANSWER_COLUMNS)
+TOKENS = replace(ANSWER_TOKENS, group="")
+PARAMETERS, *_, PICTURES, FRAMES, CPU_SECONDS = (
+    replace(column, group="") for column in COST_COLUMNS
+)
+ACTION_TOKENS = replace(ACTION_COLUMNS[0], group="")
 SUCCESS = Column(name="success", title="success")
 SCENE_FRACTION = 0.25
 
@@ -26,34 +38,51 @@ def all_experiments(sizes: Sizes) -> list[Experiment]:
 
 
 def detail(stages: Stages) -> Experiment:
+    side, square = stages.sizes.detail_picture, stages.sizes.detail_square
     return Experiment(
         name="detail",
         title="Fixed size against native resolution: a detail of a few pixels",
         question=(
-            "Pictures of 224 px with questions that dots of a few pixels decide, to one model (Qwen2-VL's) stretched "
-            "to a square of 64 px first, and as they are."
+            f"Pictures of {side} px with questions that dots of a few pixels decide, to one model (Qwen2-VL's) "
+            f"stretched to a square of {square} px first, and as they are."
         ),
         arms=_answering(
             stages,
             "detail",
-            {"native": ("native", []), "fixed": ("64 px square", ["fixed_size=64"])},
+            {
+                "native": ("native", []),
+                "fixed": (f"{square} px square", [f"fixed_size={square}"]),
+            },
         ),
-        columns=[Column(name="vqa/detail", title="detail questions"), VQA, CPU_SECONDS],
+        columns=[
+            Column(name="vqa/detail", title="detail questions"),
+            VQA,
+            TOKENS,
+            PICTURES,
+            CPU_SECONDS,
+        ],
     )
 
 
 def wide(stages: Stages) -> Experiment:
+    side = stages.sizes.wide_picture
     return Experiment(
         name="wide",
         title="Fixed size against native resolution: wide and tall pictures",
         question=(
-            "Pictures of several proportions, to one model (Qwen2-VL's) stretched to a square of 128 px first, and as "
-            "they are, with as many pixels."
+            f"Pictures of several proportions, to one model (Qwen2-VL's) stretched to a square of {side} px first, and "
+            "as they are, with as many pixels."
         ),
         arms=_answering(
-            stages, "wide", {"native": ("native", []), "fixed": ("square", ["fixed_size=128"])}
+            stages, "wide", {"native": ("native", []), "fixed": ("square", [f"fixed_size={side}"])}
         ),
-        columns=[Column(name="vqa/wide", title="questions on proportions"), VQA, CPU_SECONDS],
+        columns=[
+            Column(name="vqa/wide", title="questions on proportions"),
+            VQA,
+            TOKENS,
+            PICTURES,
+            CPU_SECONDS,
+        ],
     )
 
 
@@ -68,7 +97,14 @@ def tower_rope(stages: Stages) -> Experiment:
             "still",
             {kind: (title, [f"tower_rope={kind}"]) for kind, title in kinds.items()},
         ),
-        columns=[VQA, Column(name="vqa/relation", title="relations"), AP50, CPU_SECONDS],
+        columns=[
+            VQA,
+            Column(name="vqa/relation", title="relations"),
+            AP50,
+            TOKENS,
+            PICTURES,
+            CPU_SECONDS,
+        ],
     )
 
 
@@ -86,7 +122,13 @@ def mrope(stages: Stages) -> Experiment:
             {"mrope": ("M-RoPE", []), "plain": ("1-D", ["mrope=false"])},
             is_examined=True,
         ),
-        columns=[Column(name="vqa/motion", title="motion questions"), VQA, CPU_SECONDS],
+        columns=[
+            Column(name="vqa/motion", title="motion questions"),
+            VQA,
+            TOKENS,
+            PICTURES,
+            CPU_SECONDS,
+        ],
     )
 
 
@@ -106,14 +148,14 @@ def prefix(stages: Stages) -> Experiment:
             family="paligemma",
             more=["multimodal.is_packed=false"],
         ),
-        columns=[VQA, VQA_HELD_OUT, AP50, CPU_SECONDS],
+        columns=[VQA, VQA_HELD_OUT, AP50, TOKENS, PICTURES, CPU_SECONDS],
     )
 
 
 def batch_sizes(stages: Stages) -> Experiment:
     def arm(stage: str, title: str, size: int) -> Arm:
         def readings(seed: int) -> list[Reading]:
-            seconds = stages.sizes.experiment_seconds
+            seconds = stages.sizes.tower_seconds
             step = stages.tower(stage, seed, depth=4, seconds=seconds, batch_size=size)
             return [Reading(step=step, metrics=retrieval_metrics())]
 
@@ -177,7 +219,7 @@ def connectors(stages: Stages) -> Experiment:
             ),
             arm("woven", "woven", "gemma4", ["decoder_depth=6"], is_stitched=False),
         ],
-        columns=[VQA, VQA_HELD_OUT, AP50, MASK_IOU, PARAMETERS, CPU_SECONDS],
+        columns=[VQA, VQA_HELD_OUT, AP50, MASK_IOU, TOKENS, PARAMETERS, PICTURES, CPU_SECONDS],
     )
 
 
@@ -200,18 +242,18 @@ def joint_loss(stages: Stages) -> Experiment:
                 answers(seed),
                 seed,
                 demonstrations=stages.all_demonstrations(),
-                seconds=stages.sizes.experiment_seconds,
+                seconds=stages.sizes.few_seconds,
                 more=settings,
                 needs=stages.scenes(),
             )
-            whole = "tabletop" if len(stages.sizes.tasks) > 1 else stages.sizes.tasks[0]
-            return [
-                stages.examined(policy, "still"),
-                stages.success(policy, whole, "success", times=2),
-            ]
+            learnt = Reading(
+                step=policy, metrics=action_metrics(), facts={"policy_samples": "samples"}
+            )
+            return [learnt, stages.examined(policy, "still"), *stages.succeeding(policy)]
 
         return readings
 
+    means = stages.success_means()
     return Experiment(
         name="joint_loss",
         title="Joint loss against actions only",
@@ -221,14 +263,16 @@ def joint_loss(stages: Stages) -> Experiment:
         ),
         arms=[
             Arm(name="before", title="before", readings=before),
-            Arm(name="joint", title="joint", readings=trained(SCENE_FRACTION)),
-            Arm(name="actions_only", title="actions only", readings=trained(0.0)),
+            Arm(name="joint", title="joint", readings=trained(SCENE_FRACTION), means=means),
+            Arm(name="actions_only", title="actions only", readings=trained(0.0), means=means),
         ],
-        columns=[VQA, VQA_HELD_OUT, AP50, SUCCESS, CPU_SECONDS],
+        columns=[VQA, VQA_HELD_OUT, AP50, SUCCESS, ACTION_TOKENS, FRAMES, CPU_SECONDS],
     )
 
 
-def pretraining(stages: Stages, task: str = "pick_cube") -> Experiment:
+def pretraining(stages: Stages) -> Experiment:
+    task = stages.sizes.few_task
+
     def arm(name: str, title: str, count: int, *, keeps: bool) -> Arm:
         def readings(seed: int) -> list[Reading]:
             sizes = stages.sizes
@@ -240,10 +284,13 @@ def pretraining(stages: Stages, task: str = "pick_cube") -> Experiment:
                 answers,
                 seed,
                 demonstrations={"demos": stages.demonstrations(task, count)},
-                seconds=sizes.experiment_seconds,
+                seconds=sizes.few_seconds,
                 more=[f"backbone.keeps_weights={str(keeps).lower()}"],
             )
-            return [stages.success(policy, task, "success", times=2)]
+            return [
+                Reading(step=policy, facts={"policy_samples": "samples"}),
+                stages.success(policy, task, "success", episodes=sizes.few_episodes),
+            ]
 
         return Arm(
             name=f"{name}_{count}",
@@ -266,7 +313,7 @@ def pretraining(stages: Stages, task: str = "pick_cube") -> Experiment:
             for name, (title, keeps) in kinds.items()
             for count in stages.sizes.few_demonstrations
         ],
-        columns=[SUCCESS, CPU_SECONDS],
+        columns=[SUCCESS, FRAMES, CPU_SECONDS],
         x_label="demonstrations",
     )
 
@@ -281,6 +328,8 @@ def _answering(
     is_examined: bool = False,
 ) -> list[Arm]:
     """Arms of one family that learn to answer from nothing, in the time of an experiment."""
+    depth = stages.sizes.experiment_depth
+    shape = [f"decoder_depth={depth}", f"tower_depth={depth}"] if depth else []
 
     def arm(name: str, title: str, variant: Sequence[str]) -> Arm:
         def readings(seed: int) -> list[Reading]:
@@ -288,7 +337,7 @@ def _answering(
                 family,
                 seed,
                 seconds=stages.sizes.experiment_seconds,
-                variant=variant,
+                variant=[*variant, *shape],
                 scenes=scenes,
                 more=more,
             )

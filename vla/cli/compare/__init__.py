@@ -1,0 +1,1 @@
+"""`vla compare`: `command` is where it starts."""
